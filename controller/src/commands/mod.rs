@@ -1,0 +1,117 @@
+//! The commands: each takes the context of one call and its flags, and answers with how it ended.
+
+pub mod chat;
+pub mod evaluate;
+pub mod import;
+pub mod init;
+pub mod log;
+pub mod models;
+pub mod predict;
+pub mod quickstart;
+pub mod status;
+pub mod train;
+
+use std::path::Path;
+
+use mynah_data::{Home, Log, LogOptions};
+use mynah_registry::{Author, Registry, RegistryOptions};
+
+use crate::config::{self, Flag, Settings};
+use crate::environment::Environment;
+use crate::failure::hinted;
+use crate::fault::{self, FaultPoint};
+use crate::output::Output;
+
+/// What every command needs.
+#[derive(Clone)]
+pub struct Context {
+    /// The home.
+    pub home: Home,
+    /// The merged settings.
+    pub settings: Settings,
+    /// Where to write to.
+    pub output: Output,
+    /// The surroundings of the process.
+    pub environment: Environment,
+    /// Called before every durable step; see [`crate::fault`].
+    pub fault: FaultPoint,
+}
+
+impl Context {
+    /// Resolves home, settings and fault point.
+    ///
+    /// # Errors
+    /// When the settings are wrong or no home can be found.
+    pub fn new(
+        home: Option<&Path>,
+        flags: &[Flag],
+        output: Output,
+        environment: &Environment,
+    ) -> anyhow::Result<Self> {
+        let directory = config::home_directory(home, environment)?;
+        let fault = match &environment.fault {
+            Some(value) => fault::parse(value)?,
+            None => std::sync::Arc::new(|_: &'static str| Ok(())) as FaultPoint,
+        };
+        let home = Home::new(directory);
+        let settings = config::resolve(&home.settings_path(), &environment.settings, flags)?;
+        settings.runtime.validate()?;
+        Ok(Self {
+            home,
+            settings,
+            output,
+            environment: environment.clone(),
+            fault,
+        })
+    }
+
+    /// The registry of the home, which must have been set up.
+    ///
+    /// # Errors
+    /// When there is no home yet, or its registry cannot be read.
+    pub fn registry(&self) -> anyhow::Result<Registry> {
+        if !self.home.registry_dir().is_dir() {
+            let root = self.home.root().display();
+            return Err(hinted(
+                format!("{root} is not set up"),
+                "run `mynah init` there, or `mynah quickstart` to see how it works",
+            ));
+        }
+        self.new_registry()
+    }
+
+    /// The registry of the home, created when missing.
+    ///
+    /// # Errors
+    /// When it can be neither read nor made.
+    pub fn new_registry(&self) -> anyhow::Result<Registry> {
+        let options = RegistryOptions {
+            fault: self.fault.clone(),
+            ..RegistryOptions::default()
+        };
+        Ok(Registry::open_with(&self.home.registry_dir(), options)?)
+    }
+
+    /// The log of the home.
+    pub fn log(&self) -> Log {
+        Log::open_with(
+            &self.home,
+            LogOptions {
+                fault: self.fault.clone(),
+            },
+        )
+    }
+
+    /// Who does something, and why.
+    pub fn author(&self, reason: impl Into<String>) -> Author {
+        Author::new(self.actor(), reason)
+    }
+
+    /// Who runs the program.
+    pub fn actor(&self) -> String {
+        self.environment
+            .user
+            .clone()
+            .unwrap_or_else(|| "somebody".to_owned())
+    }
+}

@@ -1,0 +1,192 @@
+//! Settings: defaults < `mynah.toml` < environment < flags, merged here and nowhere else.
+//!
+//! Libraries receive the plain structs. Invariant: a key that no setting has never passes silently.
+
+mod merge;
+
+use std::path::{Path, PathBuf};
+
+use mynah_pipelines::{GateSettings, TrainingSettings};
+use mynah_runtime::settings::RuntimeSettings;
+use serde::{Deserialize, Serialize};
+
+use crate::environment::Environment;
+
+pub use merge::{ConfigError, Flag, nearest};
+
+/// All settings of the program: the tables of `mynah.toml`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// How replies are made.
+    pub runtime: RuntimeSettings,
+    /// How a candidate is fine-tuned.
+    pub training: TrainingSettings,
+    /// When a candidate is promoted.
+    pub gate: GateSettings,
+    /// When and where the service works.
+    pub service: ServiceSettings,
+}
+
+/// The `[service]` table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServiceSettings {
+    /// The loopback address to listen on; port 0 takes a free one.
+    pub listen: String,
+    /// When to learn by the clock; none by default.
+    pub schedules: Vec<Schedule>,
+    /// Whether to learn after a session ended.
+    pub session_end: bool,
+    /// Minutes without a word before a session's end leads to learning; a session left open for as long counts as ended.
+    pub quiet_minutes: u32,
+    /// Labels (corrections, taught answers, confirmations) that must be new before learning starts by itself.
+    pub min_new_labels: usize,
+}
+
+impl Default for ServiceSettings {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:7878".to_owned(),
+            schedules: Vec::new(),
+            session_end: true,
+            quiet_minutes: 5,
+            min_new_labels: 1,
+        }
+    }
+}
+
+/// One entry of `[[service.schedules]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Schedule {
+    /// Five fields (minute, hour, day, month, weekday), or six with seconds first.
+    pub cron: String,
+    /// An IANA name such as `Europe/Berlin`; the system's zone when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+}
+
+/// Resolves the settings of a home.
+///
+/// # Errors
+/// [`ConfigError`] for anything that the user has to mend.
+pub fn resolve(
+    path: &Path,
+    variables: &[(String, String)],
+    flags: &[Flag],
+) -> Result<Settings, ConfigError> {
+    let known = known_keys();
+    let mut table = match std::fs::read_to_string(path) {
+        Ok(text) => {
+            let table = merge::checked_table(path, &text, &known)?;
+            // Alone first: its values' types are then reported with their line.
+            toml::from_str::<Settings>(&text)
+                .map_err(|error| merge::invalid(path, &text, &error))?;
+            table
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => toml::Table::new(),
+        Err(source) => {
+            return Err(ConfigError::Read {
+                path: path.to_owned(),
+                source,
+            });
+        }
+    };
+    merge::overlay_environment(&mut table, variables, &known)?;
+    merge::overlay_flags(&mut table, flags);
+    Settings::deserialize(toml::Value::Table(table)).map_err(|error| ConfigError::Invalid {
+        origin: "environment or flags".to_owned(),
+        message: error.message().to_owned(),
+    })
+}
+
+/// Every section with its keys: the defaults, serialised.
+fn known_keys() -> serde_json::Value {
+    serde_json::to_value(Settings::default()).unwrap_or_default()
+}
+
+/// The home: `--home`, else `MYNAH_HOME`, else `mynah` in the XDG data directory.
+///
+/// # Errors
+/// [`ConfigError::NoHome`] when nothing names one.
+pub fn home_directory(
+    flag: Option<&Path>,
+    environment: &Environment,
+) -> Result<PathBuf, ConfigError> {
+    let path = flag
+        .map(Path::to_owned)
+        .or_else(|| environment.home.clone())
+        .or_else(|| {
+            environment
+                .data_directory
+                .as_ref()
+                .map(|data| data.join("mynah"))
+        })
+        .ok_or(ConfigError::NoHome)?;
+    // Absolute, so that nothing depends on the working directory later.
+    std::path::absolute(&path).map_err(|source| ConfigError::Read { path, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolved(text: &str) -> Result<Settings, ConfigError> {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("mynah.toml");
+        std::fs::write(&path, text).unwrap();
+        resolve(&path, &[], &[])
+    }
+
+    #[test]
+    fn no_file_means_the_defaults() {
+        let settings = resolve(Path::new("/nonexistent/mynah.toml"), &[], &[]).unwrap();
+        assert_eq!(settings.service, ServiceSettings::default());
+    }
+
+    #[test]
+    fn schedules_are_tables_in_an_array() {
+        let settings =
+            resolved("[[service.schedules]]\ncron = '0 3 * * *'\ntime_zone = 'Europe/Berlin'\n")
+                .unwrap();
+        assert_eq!(settings.service.schedules[0].cron, "0 3 * * *");
+        let error = resolved("[[service.schedules]]\ncrn = '0 3 * * *'\n")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("line 2") && error.contains("crn"), "{error}");
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_type_is_reported_with_its_line() {
+        let error = resolved("[training]\n\nepochs = 'many'\n")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("line 3") && error.contains("many"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_home_is_the_flag_then_the_variable_then_the_data_directory() {
+        let mut environment = Environment {
+            data_directory: Some("/data".into()),
+            ..Environment::default()
+        };
+        assert_eq!(
+            home_directory(None, &environment).unwrap(),
+            Path::new("/data/mynah")
+        );
+        environment.home = Some("/variable".into());
+        assert_eq!(
+            home_directory(None, &environment).unwrap(),
+            Path::new("/variable")
+        );
+        assert_eq!(
+            home_directory(Some(Path::new("/flag")), &environment).unwrap(),
+            Path::new("/flag")
+        );
+        assert!(home_directory(None, &Environment::default()).is_err());
+    }
+}

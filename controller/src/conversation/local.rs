@@ -1,0 +1,229 @@
+//! Conversations in this process, through the runtime.
+
+use mynah_data::{Correction, LogOptions, Rating};
+use mynah_registry::RegistryOptions;
+use mynah_runtime::{Feedback, Mynah, Session, Why};
+
+use super::{Conversation, Reply, ReplyCall};
+use crate::commands::Context;
+use crate::failure::hinted;
+use crate::output::Output;
+
+/// The model with its memory; clones share both.
+#[derive(Clone)]
+pub struct Assistant {
+    mynah: Mynah,
+    output: Output,
+}
+
+impl Assistant {
+    /// Loads the version in production, or the last one that verifies, which is said loudly.
+    ///
+    /// # Errors
+    /// When the home is not set up or cannot be read.
+    pub fn open(context: &Context, memory: bool) -> anyhow::Result<Self> {
+        context.registry()?;
+        let mynah = Mynah::builder(context.home.root())
+            .settings(context.settings.runtime.clone())
+            .memory(memory && context.settings.runtime.memory)
+            .log_options(LogOptions {
+                fault: context.fault.clone(),
+            })
+            .registry_options(RegistryOptions {
+                fault: context.fault.clone(),
+                ..RegistryOptions::default()
+            })
+            .open()?;
+        let assistant = Self {
+            mynah,
+            output: context.output,
+        };
+        assistant.warn();
+        Ok(assistant)
+    }
+
+    /// A conversation, whose file begins with its first turn.
+    pub fn start(&self, client: &str) -> Local {
+        Local {
+            assistant: self.clone(),
+            client: client.to_owned(),
+            session: None,
+        }
+    }
+
+    /// Gives an opinion on a turn of any conversation.
+    ///
+    /// # Errors
+    /// When there is no such turn, or the opinion does not fit it.
+    pub fn feedback(
+        &self,
+        interaction: &str,
+        rating: Option<Rating>,
+        correction: Option<Correction>,
+    ) -> anyhow::Result<()> {
+        self.mynah
+            .feedback(interaction, opinion(rating, correction)?)?;
+        Ok(())
+    }
+
+    /// The library itself.
+    pub fn mynah(&self) -> &Mynah {
+        &self.mynah
+    }
+
+    /// Says what could not be used and was passed over.
+    fn warn(&self) {
+        for warning in self.mynah.take_warnings() {
+            self.output.complain(format_args!(
+                "{} {}",
+                self.output.error_style.bad("warning:"),
+                warning.message
+            ));
+            if let Some(hint) = warning.hint {
+                self.output.complain(format_args!(
+                    "{} {hint}",
+                    self.output.error_style.name("hint:")
+                ));
+            }
+        }
+    }
+}
+
+/// Opens the home and a conversation in it.
+///
+/// # Errors
+/// When the home cannot be opened, or nothing was trained yet.
+pub fn open(context: &Context, memory: bool, client: &str) -> anyhow::Result<Local> {
+    let assistant = Assistant::open(context, memory)?;
+    if !assistant.mynah.is_trained()
+        && assistant.mynah.functions().is_empty()
+        && assistant.mynah.remembered() == 0
+    {
+        return Err(hinted(
+            "nothing was learned yet and there is no functions.json",
+            "add functions.json to the home or `mynah import` examples, then `mynah train`",
+        ));
+    }
+    Ok(assistant.start(client))
+}
+
+// SAFETY: the one part of a `Mynah` that is not `Send` by itself is the boxed matrix kernels of rten-gemm. They are `Sync`,
+// hold nothing but tokens of what the processor can do, and the runtime never hands one out; it promises that a `Mynah` may be
+// used from any thread. To go as soon as the runtime's type says so itself.
+unsafe impl Send for Assistant {}
+// SAFETY: as above.
+unsafe impl Sync for Assistant {}
+// SAFETY: as above; a `Local` is used by one thread at a time.
+unsafe impl Send for Local {}
+
+/// A conversation in this process.
+pub struct Local {
+    assistant: Assistant,
+    client: String,
+    session: Option<Session>,
+}
+
+impl Conversation for Local {
+    fn respond(&mut self, message: &str) -> anyhow::Result<Reply> {
+        let session = match &mut self.session {
+            Some(session) => session,
+            None => self
+                .session
+                .insert(self.assistant.mynah.session_for(&self.client)?),
+        };
+        let reply = session.respond(message)?;
+        let reply = Reply {
+            session: session.id().to_owned(),
+            why: in_words(&reply.why),
+            interaction: reply.interaction,
+            text: reply.text,
+            kind: reply.kind.as_str().to_owned(),
+            calls: reply
+                .calls
+                .iter()
+                .map(|call| ReplyCall {
+                    function: call.function.clone(),
+                    arguments: call.values(),
+                })
+                .collect(),
+            confidence: reply.confidence,
+            source: reply.source.as_str().to_owned(),
+            version: reply.version,
+        };
+        self.assistant.warn();
+        Ok(reply)
+    }
+
+    fn feedback(
+        &mut self,
+        interaction: &str,
+        rating: Option<Rating>,
+        correction: Option<Correction>,
+    ) -> anyhow::Result<()> {
+        match &mut self.session {
+            Some(session) => {
+                session.feedback(interaction, opinion(rating, correction)?)?;
+                Ok(())
+            }
+            None => self.assistant.feedback(interaction, rating, correction),
+        }
+    }
+
+    fn end(&mut self, reason: &str) -> anyhow::Result<()> {
+        match self.session.take() {
+            Some(mut session) => Ok(session.end(reason)?),
+            None => Ok(()),
+        }
+    }
+}
+
+fn opinion(rating: Option<Rating>, correction: Option<Correction>) -> anyhow::Result<Feedback> {
+    Ok(match (rating, correction) {
+        (None, Some(correction)) => Feedback::correction(correction),
+        (Some(rating), Some(correction)) => Feedback::correction(correction).rated(rating),
+        (Some(Rating::Up), None) => Feedback::up(),
+        (Some(Rating::Down), None) => Feedback::down(),
+        (None, None) => {
+            return Err(hinted(
+                "feedback needs a rating or a correction",
+                "say what would have been right",
+            ));
+        }
+    })
+}
+
+/// The reasons for a reply in a few lines.
+fn in_words(why: &Why) -> String {
+    let mut lines = vec![why.decision.clone()];
+    let functions: Vec<String> = why
+        .functions
+        .iter()
+        .take(3)
+        .map(|(name, share)| format!("{name} {share:.2}"))
+        .collect();
+    if !functions.is_empty() {
+        lines.push(format!(
+            "head: {} (acts from {:.2})",
+            functions.join(", "),
+            why.threshold
+        ));
+    }
+    if let Some(nearest) = why.nearest.first() {
+        let label = nearest
+            .function
+            .as_deref()
+            .or(nearest.answer.as_deref())
+            .unwrap_or("nothing");
+        lines.push(format!(
+            "nearest: \"{}\" means {label} (similarity {:.2}, {})",
+            nearest.text, nearest.similarity, nearest.origin
+        ));
+    }
+    if let Some(passage) = &why.passage {
+        lines.push(format!(
+            "passage: {}, line {} (similarity {:.2})",
+            passage.file, passage.line, passage.similarity
+        ));
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,211 @@
+//! Fine-tunes: in this process under the home's lock, or in the service.
+
+use std::time::Duration;
+
+use mynah_data::Example;
+use mynah_pipelines::{EvaluationReport, GateReport, LearnRequest, Progress};
+use mynah_registry::{Kind, Registry};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::client::Client;
+use crate::commands::Context;
+use crate::failure::{Exit, Stopped, hinted};
+use crate::interrupt::Interrupt;
+use crate::progress::RunProgress;
+use crate::service::jobs::JobState;
+
+/// The name of the lock that a fine-tune holds, here and in the service.
+pub const TRAIN_LOCK: &str = "train";
+
+/// How often the service is asked how far it is.
+const POLL_EVERY: Duration = Duration::from_millis(300);
+
+/// Older examples that a fine-tune after a conversation looks at again. Its time then depends on what is new, not on how much
+/// there is; `mynah train` takes everything.
+const REPLAY: usize = 4000;
+
+/// How much a fine-tune looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything that is labelled.
+    Everything,
+    /// What is new, and a bounded part of what is old.
+    New,
+    /// Everything, even when nothing changed.
+    Forced,
+}
+
+/// A fine-tune to be run.
+#[derive(Debug, Clone)]
+pub struct Task<'a> {
+    /// What started it, for the journal.
+    pub trigger: &'a str,
+    /// How much it looks at.
+    pub scope: Scope,
+}
+
+/// What came of a fine-tune, wherever it ran.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Finished {
+    /// Promoted, refused or nothing new.
+    pub verdict: Verdict,
+    /// The candidate; production's name when nothing was new.
+    pub version: String,
+    /// The candidate's held-out scores.
+    pub held_out: Option<EvaluationReport>,
+    /// Production's on the same examples.
+    pub production: Option<EvaluationReport>,
+    /// Every rule with both figures.
+    pub gate: GateReport,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+    /// The whole outcome, for `--json`.
+    #[serde(skip)]
+    pub json: Value,
+}
+
+/// How a fine-tune ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The candidate is in production.
+    Promoted,
+    /// The gate kept it out.
+    Refused,
+    /// There was nothing to learn.
+    NothingNew,
+}
+
+impl Finished {
+    fn from_json(json: Value) -> anyhow::Result<Self> {
+        let mut finished: Self = serde_json::from_value(json.clone())?;
+        finished.json = json;
+        Ok(finished)
+    }
+
+    /// The exit status that the verdict stands for.
+    pub fn exit(&self) -> Exit {
+        match self.verdict {
+            Verdict::Promoted => Exit::Done,
+            Verdict::Refused => Exit::Refused,
+            Verdict::NothingNew => Exit::NothingNew,
+        }
+    }
+}
+
+/// Learns here and judges what came of it; the outcome as the wire and `--json` have it.
+///
+/// # Errors
+/// When another process trains, when there is nothing to start from, or when the run was stopped.
+pub fn outcome(
+    context: &Context,
+    task: &Task<'_>,
+    progress: &dyn Progress,
+) -> anyhow::Result<Value> {
+    let registry = context.registry()?;
+    let _lock = context.home.lock(TRAIN_LOCK)?;
+    let settings = &context.settings;
+    let request = LearnRequest {
+        trigger: task.trigger.to_owned(),
+        actor: context.actor(),
+        training: settings.training.clone(),
+        gate: settings.gate.clone(),
+        precision: settings.runtime.precision,
+        replay: (task.scope == Scope::New).then_some(REPLAY),
+        force: task.scope == Scope::Forced,
+    };
+    let outcome = mynah_pipelines::learn(&context.home, &registry, &request, progress)?;
+    Ok(serde_json::to_value(outcome)?)
+}
+
+/// Learns here, with a bar.
+///
+/// # Errors
+/// As for [`outcome`].
+pub fn here(context: &Context, task: &Task<'_>, interrupt: &Interrupt) -> anyhow::Result<Finished> {
+    let progress = RunProgress::new(context.output, interrupt.clone());
+    Finished::from_json(outcome(context, task, &progress)?)
+}
+
+/// Learns in the service and follows the job to its end.
+///
+/// # Errors
+/// When the service refuses, the job fails, or the user stopped it.
+pub fn in_service(
+    context: &Context,
+    client: &Client,
+    training: &Map<String, Value>,
+    scope: Scope,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Finished> {
+    let id = client.fine_tune(training, scope == Scope::Forced)?;
+    context.output.note(format_args!(
+        "the service at {} trains (job {id})",
+        client.address()
+    ));
+    let progress = RunProgress::new(context.output, interrupt.clone());
+    loop {
+        let job = client.job(&id)?;
+        if let Some(stage) = &job.stage {
+            progress.show(stage, job.done, job.total, &job.note);
+        }
+        match job.state {
+            JobState::Waiting | JobState::Running => {}
+            JobState::Done => {
+                return Finished::from_json(job.outcome.unwrap_or_default());
+            }
+            JobState::Failed | JobState::Cancelled => {
+                let message = job
+                    .error
+                    .unwrap_or_else(|| "the job was stopped; nothing was promoted".to_owned());
+                return Err(hinted(
+                    message,
+                    job.hint
+                        .unwrap_or_else(|| "see the service's own output".to_owned()),
+                ));
+            }
+        }
+        if interrupt.is_asked() {
+            client.cancel(&id)?;
+            return Err(Stopped("the run was stopped; nothing was promoted").into());
+        }
+        std::thread::sleep(POLL_EVERY);
+    }
+}
+
+/// Labels of the log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NewLabels {
+    /// Corrected or confirmed calls that no version has learned from.
+    pub examples: usize,
+    /// Taught answers since the last version; memory has them, weights do not need them.
+    pub answers: usize,
+}
+
+/// Counts what people said since the last version was made.
+///
+/// # Errors
+/// When log or registry cannot be read.
+pub fn new_labels(context: &Context, registry: &Registry) -> anyhow::Result<NewLabels> {
+    let versions = registry.versions()?;
+    let since = versions
+        .iter()
+        .filter(|version| version.kind == Kind::Version)
+        .map(|version| version.registered_at)
+        .max();
+    let is_new = |at: Option<jiff::Timestamp>| at.zip(since).is_none_or(|(at, since)| at > since);
+    let labelled = mynah_data::labelled(&context.log())?;
+    Ok(NewLabels {
+        examples: labelled
+            .examples
+            .iter()
+            .filter(|example: &&Example| is_new(example.at))
+            .count(),
+        answers: labelled
+            .answers
+            .iter()
+            .filter(|answer| is_new(answer.at))
+            .count(),
+    })
+}

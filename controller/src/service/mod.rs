@@ -1,0 +1,357 @@
+//! The local service: conversations over HTTP, and learning when its time has come.
+//!
+//! What to do is decided in [`decide`]; this module gathers what is known and carries the decision out. Invariants: it
+//! listens on loopback only, one fine-tune is at work at a time, and a conversation's turn is answered only after it was
+//! logged.
+
+pub mod access;
+pub mod decide;
+pub mod jobs;
+mod routes;
+mod schedule;
+mod serve;
+pub mod wire;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+use mynah_pipelines::TrainingSettings;
+use mynah_runtime::MynahError;
+
+use crate::commands::Context;
+use crate::conversation::{Assistant, Conversation, Local, Reply};
+use crate::learning::{self, Scope, Task};
+use decide::{Action, Policy, State, Trigger};
+use jobs::{JobRequest, Jobs};
+use wire::{ChatRequest, FeedbackRequest, FineTuneRequest, ServiceError, ServiceStatus};
+
+pub use serve::serve;
+
+/// A conversation that the service holds.
+struct Open {
+    conversation: Arc<Mutex<Local>>,
+    last: Timestamp,
+}
+
+/// The service's own state.
+pub struct Service {
+    context: Context,
+    token: String,
+    jobs: Jobs,
+    assistant: Mutex<Option<Assistant>>,
+    sessions: Mutex<HashMap<String, Open>>,
+    /// Turns of open sessions, for feedback.
+    turns: Mutex<HashMap<String, String>>,
+    stopping: AtomicBool,
+    training: AtomicBool,
+    schedule_due: AtomicBool,
+    /// The number of new labels may have changed.
+    dirty: AtomicBool,
+    new_labels: AtomicUsize,
+    tried_with: Mutex<Option<usize>>,
+    last_activity: Mutex<Option<Timestamp>>,
+    wake: tokio::sync::Notify,
+}
+
+impl Service {
+    fn new(context: Context, token: String) -> Self {
+        Self {
+            context,
+            token,
+            jobs: Jobs::default(),
+            assistant: Mutex::default(),
+            sessions: Mutex::default(),
+            turns: Mutex::default(),
+            stopping: AtomicBool::new(false),
+            training: AtomicBool::new(false),
+            schedule_due: AtomicBool::new(false),
+            dirty: AtomicBool::new(true),
+            new_labels: AtomicUsize::new(0),
+            tried_with: Mutex::default(),
+            last_activity: Mutex::default(),
+            wake: tokio::sync::Notify::new(),
+        }
+    }
+
+    /// Runs work that reads files or computes where it holds up no other request.
+    async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, ServiceError> + Send + 'static,
+    ) -> Result<T, ServiceError> {
+        let service = self.clone();
+        let work = tokio::task::spawn_blocking(move || work(&service)).await;
+        work.unwrap_or_else(|error| {
+            Err(ServiceError::Internal {
+                message: format!("the request failed: {error}"),
+                hint: None,
+            })
+        })
+    }
+
+    fn production(&self) -> Result<Option<String>, ServiceError> {
+        let production = || -> anyhow::Result<_> {
+            Ok(self
+                .context
+                .registry()?
+                .production()?
+                .map(|version| version.name))
+        };
+        production().map_err(|error| ServiceError::internal(&error))
+    }
+
+    fn status(&self) -> Result<ServiceStatus, ServiceError> {
+        Ok(ServiceStatus {
+            mynah: env!("CARGO_PKG_VERSION").to_owned(),
+            production: self.production()?,
+            training: self.training.load(Ordering::Acquire),
+            open_sessions: lock(&self.sessions).len(),
+            new_labels: self.new_labels.load(Ordering::Acquire),
+        })
+    }
+
+    fn chat(&self, request: ChatRequest) -> Result<Reply, ServiceError> {
+        let internal = |error: anyhow::Error| ServiceError::internal(&error);
+        let conversation = match &request.session {
+            Some(id) => lock(&self.sessions)
+                .get(id)
+                .map(|open| open.conversation.clone()),
+            None => Some(Arc::new(Mutex::new(self.assistant()?.start("http")))),
+        };
+        let conversation = conversation.ok_or_else(|| ServiceError::NotFound {
+            what: "session",
+            id: request.session.clone().unwrap_or_default(),
+        })?;
+        let reply = lock(&conversation)
+            .respond(&request.message)
+            .map_err(internal)?;
+        let now = Timestamp::now();
+        lock(&self.sessions).insert(
+            reply.session.clone(),
+            Open {
+                conversation,
+                last: now,
+            },
+        );
+        lock(&self.turns).insert(reply.interaction.clone(), reply.session.clone());
+        *lock(&self.last_activity) = Some(now);
+        Ok(reply)
+    }
+
+    fn feedback(&self, request: FeedbackRequest) -> Result<(), ServiceError> {
+        if request.rating.is_none() && request.correction.is_none() {
+            return Err(ServiceError::BadRequest {
+                reason: "feedback needs a `rating` or a `correction`".to_owned(),
+            });
+        }
+        let session = lock(&self.turns).get(&request.interaction).cloned();
+        let open = session.and_then(|session| {
+            lock(&self.sessions)
+                .get(&session)
+                .map(|open| open.conversation.clone())
+        });
+        let given = match open {
+            Some(conversation) => lock(&conversation).feedback(
+                &request.interaction,
+                request.rating,
+                request.correction,
+            ),
+            None => {
+                self.assistant()?
+                    .feedback(&request.interaction, request.rating, request.correction)
+            }
+        };
+        *lock(&self.last_activity) = Some(Timestamp::now());
+        self.dirty.store(true, Ordering::Release);
+        self.wake.notify_one();
+        given.map_err(|error| misfit(&error).unwrap_or_else(|| ServiceError::internal(&error)))
+    }
+
+    fn end_session(&self, id: &str, reason: &str) -> Result<(), ServiceError> {
+        let open = lock(&self.sessions).remove(id);
+        let open = open.ok_or_else(|| ServiceError::NotFound {
+            what: "session",
+            id: id.to_owned(),
+        })?;
+        lock(&self.turns).retain(|_, session| session != id);
+        self.wake.notify_one();
+        lock(&open.conversation)
+            .end(reason)
+            .map_err(|error| ServiceError::internal(&error))
+    }
+
+    /// The model with its memory, opened when it is first needed: a service may start before anything was learned.
+    fn assistant(&self) -> Result<Assistant, ServiceError> {
+        let mut assistant = lock(&self.assistant);
+        if let Some(assistant) = assistant.as_ref() {
+            return Ok(assistant.clone());
+        }
+        if self.production()?.is_none() {
+            return Err(ServiceError::NoModel);
+        }
+        let opened = Assistant::open(&self.context, self.context.settings.runtime.memory)
+            .map_err(|error| ServiceError::internal(&error))?;
+        Ok(assistant.insert(opened).clone())
+    }
+
+    fn request_fine_tune(&self, request: FineTuneRequest) -> Result<String, ServiceError> {
+        if self.stopping.load(Ordering::Acquire) {
+            return Err(ServiceError::Stopping);
+        }
+        let bad = |error: serde_json::Error| ServiceError::BadRequest {
+            reason: format!("training: {error}"),
+        };
+        let mut settings = serde_json::to_value(&self.context.settings.training).map_err(bad)?;
+        if let Some(settings) = settings.as_object_mut() {
+            settings.extend(request.training);
+        }
+        let training: TrainingSettings = serde_json::from_value(settings).map_err(bad)?;
+        let scope = if request.force {
+            Scope::Forced
+        } else {
+            Scope::Everything
+        };
+        let id = self
+            .jobs
+            .add(Trigger::Api.as_str(), JobRequest { training, scope });
+        self.wake.notify_one();
+        Ok(id)
+    }
+
+    /// Everything that the decision depends on.
+    fn state(&self) -> State {
+        State {
+            stopping: self.stopping.load(Ordering::Acquire),
+            training: self.training.load(Ordering::Acquire),
+            requested: self.jobs.oldest_waiting(),
+            schedule_due: self.schedule_due.load(Ordering::Acquire),
+            new_labels: self.new_labels.load(Ordering::Acquire),
+            tried_with: *lock(&self.tried_with),
+            last_activity: *lock(&self.last_activity),
+            open_sessions: lock(&self.sessions).len(),
+        }
+    }
+
+    fn policy(&self) -> Policy {
+        let settings = &self.context.settings.service;
+        Policy {
+            session_end: settings.session_end,
+            quiet: SignedDuration::from_mins(i64::from(settings.quiet_minutes)),
+            min_new_labels: settings.min_new_labels,
+        }
+    }
+
+    /// Looks at the log for what other processes wrote.
+    fn refresh(&self) {
+        let look = || -> anyhow::Result<()> {
+            let labels = learning::new_labels(&self.context, &self.context.registry()?)?;
+            self.new_labels.store(labels.examples, Ordering::Release);
+            let log = self.context.log();
+            if let Some(last) = log.session_ids()?.last() {
+                let last = log.session(last)?.last;
+                let mut activity = lock(&self.last_activity);
+                *activity = Some(activity.map_or(last, |activity| activity.max(last)));
+            }
+            Ok(())
+        };
+        if let Err(error) = look() {
+            tracing::warn!("cannot read the log: {error:#}");
+        }
+    }
+
+    /// Carries one action out; a fine-tune goes on in a thread of its own.
+    fn carry_out(self: &Arc<Self>, action: Action) {
+        match action {
+            Action::Train { trigger, job } => self.train(trigger, job),
+            Action::SkipSchedule => {
+                self.schedule_due.store(false, Ordering::Release);
+                tracing::info!("a schedule came due; nothing is new");
+            }
+            Action::EndIdleSessions => {
+                let before = Timestamp::now() - self.policy().quiet;
+                let idle: Vec<String> = lock(&self.sessions)
+                    .iter()
+                    .filter(|(_, open)| open.last <= before)
+                    .map(|(id, _)| id.clone())
+                    .collect();
+                for id in idle {
+                    tracing::info!("session {id} was left open and is ended");
+                    let _ = self.end_session(&id, "idle");
+                }
+            }
+        }
+    }
+
+    fn train(self: &Arc<Self>, trigger: Trigger, job: Option<String>) {
+        let request = || JobRequest {
+            training: self.context.settings.training.clone(),
+            scope: Scope::New,
+        };
+        let id = job.unwrap_or_else(|| self.jobs.add(trigger.as_str(), request()));
+        let Some((request, progress)) = self.jobs.start(&id) else {
+            return;
+        };
+        self.training.store(true, Ordering::Release);
+        self.schedule_due.store(false, Ordering::Release);
+        *lock(&self.tried_with) = Some(self.new_labels.load(Ordering::Acquire));
+        let service = self.clone();
+        tokio::task::spawn_blocking(move || {
+            tracing::info!("fine-tune {id} starts ({})", trigger.as_str());
+            let mut context = service.context.clone();
+            context.settings.training = request.training;
+            match learning::outcome(
+                &context,
+                &Task {
+                    trigger: trigger.as_str(),
+                    scope: request.scope,
+                },
+                &progress,
+            ) {
+                Ok(outcome) => {
+                    tracing::info!(
+                        "fine-tune {id}: {} {}",
+                        outcome["version"].as_str().unwrap_or_default(),
+                        outcome["verdict"].as_str().unwrap_or_default()
+                    );
+                    service.jobs.finish(&id, outcome);
+                }
+                Err(error) => {
+                    tracing::warn!("fine-tune {id} failed: {error:#}");
+                    service.jobs.fail(&id, &error);
+                }
+            }
+            service.dirty.store(true, Ordering::Release);
+            service.training.store(false, Ordering::Release);
+            service.wake.notify_one();
+        });
+    }
+}
+
+/// An opinion that does not fit its turn is the asker's mistake, not the service's.
+fn misfit(error: &anyhow::Error) -> Option<ServiceError> {
+    let wrong = |error: &dyn std::error::Error| {
+        Some(ServiceError::BadRequest {
+            reason: error.to_string(),
+        })
+    };
+    match (crate::failure::data_error(error), error.downcast_ref()) {
+        (Some(mynah_data::Error::UnknownInteraction { id, .. }), _) => {
+            Some(ServiceError::NotFound {
+                what: "interaction",
+                id: id.clone(),
+            })
+        }
+        (Some(error @ mynah_data::Error::Correction { .. }), _) => wrong(error),
+        (
+            _,
+            Some(error @ (MynahError::UnknownFunction { .. } | MynahError::WordsNotSaid { .. })),
+        ) => wrong(error),
+        _ => None,
+    }
+}
+
+/// A lock whose data a panic elsewhere cannot have left half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,152 @@
+//! The HTTP interface: each endpoint takes and gives JSON.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+
+use super::Service;
+use super::access;
+use super::jobs::Job;
+use super::wire::{ChatRequest, FeedbackRequest, FineTuneRequest, ServiceError, ServiceStatus};
+use crate::conversation::Reply;
+
+type Body<T> = Result<Json<T>, JsonRejection>;
+
+/// All endpoints.
+pub fn router(service: Arc<Service>) -> Router {
+    let guarded = Router::new()
+        .route("/chat", post(chat))
+        .route("/feedback", post(feedback))
+        .route("/fine-tune", post(fine_tune))
+        .route("/jobs/{id}", get(job))
+        .route("/jobs/{id}/cancel", post(cancel))
+        .route("/sessions/{id}/end", post(end))
+        .route("/status", get(status))
+        .route_layer(middleware::from_fn_with_state(service.clone(), authorize));
+    Router::new()
+        .route("/livez", get(async || Json(json!({"status": "ok"}))))
+        .route("/readyz", get(ready))
+        .merge(guarded)
+        .fallback(async || ServiceError::NoEndpoint)
+        .method_not_allowed_fallback(async || ServiceError::NoEndpoint)
+        .layer(middleware::from_fn(loopback_only))
+        .with_state(service)
+}
+
+async fn authorize(
+    State(service): State<Arc<Service>>,
+    headers: HeaderMap,
+    request: Request,
+    next: Next,
+) -> Response {
+    let given = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    match access::is_authorized(given, &service.token) {
+        true => next.run(request).await,
+        false => ServiceError::Unauthorized.into_response(),
+    }
+}
+
+async fn loopback_only(headers: HeaderMap, request: Request, next: Next) -> Response {
+    let host = headers
+        .get(header::HOST)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    match access::is_loopback(host) {
+        true => next.run(request).await,
+        false => ServiceError::ForeignHost {
+            host: host.to_owned(),
+        }
+        .into_response(),
+    }
+}
+
+async fn ready(State(service): State<Arc<Service>>) -> Response {
+    match service.blocking(Service::production).await {
+        Ok(Some(version)) => Json(json!({"status": "ok", "production": version})).into_response(),
+        Ok(None) => ServiceError::NoModel.into_response(),
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn chat(
+    State(service): State<Arc<Service>>,
+    body: Body<ChatRequest>,
+) -> Result<Json<Reply>, ServiceError> {
+    let request = given(body)?;
+    service
+        .blocking(move |service| service.chat(request))
+        .await
+        .map(Json)
+}
+
+async fn feedback(
+    State(service): State<Arc<Service>>,
+    body: Body<FeedbackRequest>,
+) -> Result<Json<Value>, ServiceError> {
+    let request = given(body)?;
+    service
+        .blocking(move |service| service.feedback(request))
+        .await?;
+    Ok(Json(json!({"status": "noted"})))
+}
+
+async fn end(
+    State(service): State<Arc<Service>>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ServiceError> {
+    service
+        .blocking(move |service| service.end_session(&id, "quit"))
+        .await?;
+    Ok(Json(json!({"status": "ended"})))
+}
+
+async fn fine_tune(
+    State(service): State<Arc<Service>>,
+    body: Body<FineTuneRequest>,
+) -> Result<Response, ServiceError> {
+    let job = service.request_fine_tune(given(body)?)?;
+    Ok((StatusCode::ACCEPTED, Json(json!({"job": job}))).into_response())
+}
+
+async fn job(
+    State(service): State<Arc<Service>>,
+    Path(id): Path<String>,
+) -> Result<Json<Job>, ServiceError> {
+    service
+        .jobs
+        .get(&id)
+        .map(Json)
+        .ok_or(ServiceError::NotFound { what: "job", id })
+}
+
+async fn cancel(
+    State(service): State<Arc<Service>>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ServiceError> {
+    match service.jobs.cancel(&id) {
+        true => Ok(Json(json!({"status": "cancelling"}))),
+        false => Err(ServiceError::NotFound { what: "job", id }),
+    }
+}
+
+async fn status(State(service): State<Arc<Service>>) -> Result<Json<ServiceStatus>, ServiceError> {
+    service.blocking(Service::status).await.map(Json)
+}
+
+fn given<T>(body: Body<T>) -> Result<T, ServiceError> {
+    match body {
+        Ok(Json(value)) => Ok(value),
+        Err(rejection) => Err(ServiceError::BadRequest {
+            reason: rejection.body_text(),
+        }),
+    }
+}

@@ -1,0 +1,199 @@
+//! What goes over the wire: requests, replies and errors of the local HTTP interface.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use mynah_data::{Correction, Rating};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// The body of `POST /chat`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChatRequest {
+    /// What is said.
+    pub message: String,
+    /// The session; a new one when absent.
+    #[serde(default)]
+    pub session: Option<String>,
+}
+
+/// The body of `POST /feedback`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeedbackRequest {
+    /// The turn.
+    pub interaction: String,
+    /// Good or bad.
+    #[serde(default)]
+    pub rating: Option<Rating>,
+    /// What would have been right.
+    #[serde(default)]
+    pub correction: Option<Correction>,
+}
+
+/// The body of `POST /fine-tune`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FineTuneRequest {
+    /// Keys of the `[training]` table for this run alone.
+    pub training: Map<String, Value>,
+    /// Train even when nothing changed since production was made.
+    pub force: bool,
+}
+
+/// The reply to `GET /status`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// The program's version.
+    pub mynah: String,
+    /// What is in production.
+    pub production: Option<String>,
+    /// Whether a fine-tune is at work.
+    pub training: bool,
+    /// Sessions that nobody has ended.
+    pub open_sessions: usize,
+    /// Labels that no version has learned from.
+    pub new_labels: usize,
+}
+
+/// The body of every error.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// The error.
+    pub error: ErrorDetail,
+}
+
+/// What went wrong.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ErrorDetail {
+    /// A stable word for programs.
+    pub code: String,
+    /// A sentence for people.
+    pub message: String,
+    /// What to do next.
+    pub hint: String,
+    /// Whether the same request may succeed later.
+    pub retryable: bool,
+}
+
+/// Why a request was not answered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServiceError {
+    /// No token, or the wrong one.
+    #[error("the request has no valid token")]
+    Unauthorized,
+    /// A host name that is not this machine's: a web page may be behind it.
+    #[error("host `{host}` is not a loopback address")]
+    ForeignHost {
+        /// The header's value.
+        host: String,
+    },
+    /// The body is not what the endpoint takes.
+    #[error("{reason}")]
+    BadRequest {
+        /// What is wrong.
+        reason: String,
+    },
+    /// There is no such path or method.
+    #[error("there is no such endpoint")]
+    NoEndpoint,
+    /// There is no such thing.
+    #[error("no {what} `{id}`")]
+    NotFound {
+        /// "session", "interaction" or "job".
+        what: &'static str,
+        /// The id.
+        id: String,
+    },
+    /// There is no model to answer with.
+    #[error("nothing is in production yet")]
+    NoModel,
+    /// The service goes down.
+    #[error("the service is stopping")]
+    Stopping,
+    /// The disk or the registry refused.
+    #[error("{message}")]
+    Internal {
+        /// What happened.
+        message: String,
+        /// What to do next.
+        hint: Option<String>,
+    },
+}
+
+impl ServiceError {
+    /// Status, stable code, hint and whether to try again: one place for all of them.
+    fn facts(&self) -> (StatusCode, &'static str, &str, bool) {
+        match self {
+            Self::Unauthorized => (
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "send `Authorization: Bearer TOKEN` with the token of service.json",
+                false,
+            ),
+            Self::ForeignHost { .. } => (
+                StatusCode::FORBIDDEN,
+                "foreign_host",
+                "ask for 127.0.0.1 or localhost",
+                false,
+            ),
+            Self::BadRequest { .. } => (
+                StatusCode::BAD_REQUEST,
+                "bad_request",
+                "send a JSON object as `mynah serve --help` describes",
+                false,
+            ),
+            Self::NoEndpoint => (
+                StatusCode::NOT_FOUND,
+                "no_endpoint",
+                "`mynah serve --help` lists the endpoints",
+                false,
+            ),
+            Self::NotFound { .. } => (
+                StatusCode::NOT_FOUND,
+                "not_found",
+                "use an id that this service gave",
+                false,
+            ),
+            Self::NoModel => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no_model",
+                "train a first version: `mynah train`",
+                true,
+            ),
+            Self::Stopping => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "stopping",
+                "start the service again",
+                true,
+            ),
+            Self::Internal { hint, .. } => {
+                let hint = hint.as_deref().unwrap_or("see the service's own output");
+                (StatusCode::INTERNAL_SERVER_ERROR, "internal", hint, true)
+            }
+        }
+    }
+
+    /// An error of a library, with its hint.
+    pub fn internal(error: &anyhow::Error) -> Self {
+        Self::Internal {
+            message: format!("{error:#}"),
+            hint: crate::failure::hint(error),
+        }
+    }
+}
+
+impl IntoResponse for ServiceError {
+    fn into_response(self) -> Response {
+        let (status, code, hint, retryable) = self.facts();
+        let error = ErrorDetail {
+            code: code.to_owned(),
+            message: self.to_string(),
+            hint: hint.to_owned(),
+            retryable,
+        };
+        (status, Json(ErrorBody { error })).into_response()
+    }
+}

@@ -1,0 +1,9 @@
+//! Tests of the whole program.
+
+mod bad_input;
+mod crash;
+mod home;
+mod hub;
+mod hub_server;
+mod service;
+mod whole_loop;

@@ -1,0 +1,10 @@
+//! The crate from the outside: files, faults and the real data sets.
+
+mod crash;
+mod import;
+mod labels;
+mod log;
+#[cfg(feature = "git")]
+mod snapshot;
+mod splits;
+mod support;

@@ -1,0 +1,172 @@
+//! Everything labelled in a home, split, with the labels that a model of it needs.
+
+use mynah_data::{Dataset, Example, Functions, Home, Log, Source};
+use mynah_runtime::Labels;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::batch::shuffle;
+use crate::error::Error;
+
+/// The labelled examples of a home.
+#[derive(Clone, Debug, Default)]
+pub struct Corpus {
+    /// Split into train, validation and held-out.
+    pub dataset: Dataset,
+    /// What people corrected: the last word on every text.
+    pub corrections: Vec<Example>,
+}
+
+impl Corpus {
+    /// Gathers written examples, imported files, and the corrections and approvals of the log; where
+    /// two label the same text, the later in this order counts.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is not what it should be.
+    pub fn gather(home: &Home) -> Result<Self, Error> {
+        let mut examples = match home.functions_path().exists() {
+            true => Functions::load(&home.functions_path())?.examples(),
+            false => Vec::new(),
+        };
+        for example in mynah_data::imported_examples(home)? {
+            examples.push(example?);
+        }
+        let labelled = mynah_data::labelled(&Log::open(home))?;
+        let corrections: Vec<Example> = labelled
+            .examples
+            .iter()
+            .filter(|example| example.source == Source::Corrected)
+            .cloned()
+            .collect();
+        examples.extend(labelled.examples);
+        Ok(Self { dataset: Dataset::build(examples), corrections })
+    }
+
+    /// The labels of the training examples. Those that `known` has keep their place, so that the rows
+    /// of the heads keep their weights; new ones follow by name.
+    pub fn labels(&self, known: &Labels) -> Labels {
+        let mut functions = BTreeSet::new();
+        let mut arguments: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for example in &self.dataset.train {
+            functions.insert(example.function.clone());
+            let names = arguments.entry(example.function.clone()).or_default();
+            names.extend(example.slots.iter().map(|slot| slot.name.clone()));
+        }
+        let names: BTreeSet<&String> = arguments.values().flatten().collect();
+        let tags = std::iter::once("O".to_string())
+            .chain(names.into_iter().flat_map(|name| [format!("B-{name}"), format!("I-{name}")]))
+            .collect();
+        Labels {
+            functions: in_known_order(functions.into_iter().collect(), &known.functions),
+            tags: in_known_order(tags, &known.tags),
+            arguments: arguments
+                .into_iter()
+                .map(|(function, names)| (function, names.into_iter().collect()))
+                .collect(),
+        }
+    }
+
+    /// The training examples of one epoch: all of them, or, when `limit` is given, those since
+    /// `is_new` together with a class-balanced replay of up to `limit` older ones. Corrections come
+    /// `correction_repeats` times.
+    pub fn epoch(
+        &self,
+        limit: Option<usize>,
+        is_new: impl Fn(&Example) -> bool,
+        correction_repeats: usize,
+        seed: u64,
+    ) -> Vec<Example> {
+        let (new, old): (Vec<&Example>, Vec<&Example>) =
+            self.dataset.train.iter().partition(|example| is_new(example));
+        let replayed = match limit {
+            Some(limit) if old.len() > limit => balanced(old, limit, seed),
+            _ => old,
+        };
+        let mut epoch = Vec::with_capacity(replayed.len() + new.len());
+        for example in replayed.into_iter().chain(new) {
+            let repeats = match example.source {
+                Source::Corrected => correction_repeats.max(1),
+                _ => 1,
+            };
+            epoch.extend(std::iter::repeat_n(example, repeats).cloned());
+        }
+        epoch
+    }
+}
+
+fn in_known_order(mut wanted: Vec<String>, known: &[String]) -> Vec<String> {
+    let place = |label: &String| known.iter().position(|known| known == label).unwrap_or(usize::MAX);
+    wanted.sort_by_key(place);
+    wanted
+}
+
+/// Up to `limit` of `examples`, taken from every function in turn.
+fn balanced(examples: Vec<&Example>, limit: usize, seed: u64) -> Vec<&Example> {
+    let mut by_function: BTreeMap<&str, Vec<&Example>> = BTreeMap::new();
+    for example in examples {
+        by_function.entry(&example.function).or_default().push(example);
+    }
+    let mut random = seed;
+    let mut piles: Vec<Vec<&Example>> = by_function.into_values().collect();
+    for pile in &mut piles {
+        shuffle(pile, &mut random);
+    }
+    let mut taken = Vec::with_capacity(limit);
+    while taken.len() < limit && !piles.is_empty() {
+        piles.retain_mut(|pile| {
+            let next = (taken.len() < limit).then(|| pile.pop()).flatten();
+            taken.extend(next);
+            !pile.is_empty()
+        });
+    }
+    taken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mynah_data::{Slot, SplitName};
+
+    fn example(text: &str, function: &str, source: Source) -> Example {
+        Example {
+            text: text.into(),
+            function: function.into(),
+            slots: vec![Slot { name: "t".into(), start: 0, end: 1, value: text[..1].into() }],
+            split: Some(SplitName::Train),
+            source,
+            origin: "test".into(),
+            at: None,
+            weight: 1.0,
+        }
+    }
+
+    fn corpus(examples: Vec<Example>) -> Corpus {
+        Corpus { dataset: Dataset { train: examples, ..Dataset::default() }, corrections: Vec::new() }
+    }
+
+    #[test]
+    fn known_labels_keep_their_rows() {
+        let corpus = corpus(vec![
+            example("a", "zebra", Source::Written),
+            example("b", "ant", Source::Written),
+            example("c", "new", Source::Written),
+        ]);
+        let known = Labels { functions: vec!["zebra".into(), "gone".into(), "ant".into()], ..Labels::default() };
+        let labels = corpus.labels(&known);
+        assert_eq!(labels.functions, ["zebra", "ant", "new"]);
+        assert_eq!(labels.tags, ["O", "B-t", "I-t"]);
+    }
+
+    #[test]
+    fn replay_is_balanced_and_bounded_and_corrections_repeat() {
+        let mut examples: Vec<Example> =
+            (0..90).map(|n| example(&format!("{n} a"), "common", Source::Written)).collect();
+        examples.extend((0..5).map(|n| example(&format!("{n} b"), "rare", Source::Written)));
+        examples.push(example("fix", "rare", Source::Corrected));
+        let corpus = corpus(examples);
+        let epoch = corpus.epoch(Some(20), |example| example.source == Source::Corrected, 3, 1);
+        let count = |function: &str| epoch.iter().filter(|e| e.function == function).count();
+        assert_eq!(count("rare"), 5 + 3);
+        assert_eq!(count("common"), 15);
+        assert_eq!(corpus.epoch(None, |_| false, 1, 1).len(), 96);
+    }
+}

@@ -1,0 +1,258 @@
+//! DistilBERT with Mynah's heads as burn modules, for training.
+//!
+//! Mirrors Hugging Face's `modeling_distilbert.py`: post-norm layers, exact GELU, learned positions.
+//! Serving does not go through here; `mynah-runtime` has its own forward pass over the same
+//! checkpoint. Inputs are flattened to `[batch_size * seq_length, dim]` before every `Linear`,
+//! because burn multiplies 3-D inputs sample by sample.
+
+use burn::module::Module;
+use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::tensor::{Bool, Device, Int, Tensor, activation};
+use mynah_runtime::Config;
+
+use crate::dropout::DropoutSource;
+
+/// Word and position embeddings with their normalisation.
+#[derive(Module, Debug)]
+pub struct Embeddings {
+    /// `[vocab_size, dim]`
+    pub word_embeddings: Embedding,
+    /// `[max_position_embeddings, dim]`
+    pub position_embeddings: Embedding,
+    /// Over `dim`.
+    pub layer_norm: LayerNorm,
+}
+
+/// Multi-head self-attention.
+#[derive(Module, Debug)]
+pub struct Attention {
+    /// Query projection.
+    pub q_lin: Linear,
+    /// Key projection.
+    pub k_lin: Linear,
+    /// Value projection.
+    pub v_lin: Linear,
+    /// Output projection.
+    pub out_lin: Linear,
+}
+
+/// The two projections of the feed-forward block.
+#[derive(Module, Debug)]
+pub struct FeedForward {
+    /// `dim -> hidden_dim`
+    pub lin1: Linear,
+    /// `hidden_dim -> dim`
+    pub lin2: Linear,
+}
+
+/// One transformer layer, normalised after each block.
+#[derive(Module, Debug)]
+pub struct TransformerLayer {
+    /// Self-attention.
+    pub attention: Attention,
+    /// After attention and its residual.
+    pub sa_layer_norm: LayerNorm,
+    /// Feed-forward block.
+    pub ffn: FeedForward,
+    /// After the feed-forward block and its residual.
+    pub output_layer_norm: LayerNorm,
+}
+
+/// The stack of layers.
+#[derive(Module, Debug)]
+pub struct Transformer {
+    /// From the lowest to the highest.
+    pub layer: Vec<TransformerLayer>,
+}
+
+/// The encoder.
+#[derive(Module, Debug)]
+pub struct DistilBert {
+    /// Word and position embeddings.
+    pub embeddings: Embeddings,
+    /// The layers.
+    pub transformer: Transformer,
+}
+
+/// The encoder with the function, argument and (when the checkpoint has one) answer head.
+#[derive(Module, Debug)]
+pub struct JointModel {
+    /// The encoder.
+    pub distilbert: DistilBert,
+    /// First layer of the function head.
+    pub pre_classifier: Linear,
+    /// Second layer of the function head: one row a function.
+    pub classifier: Linear,
+    /// Argument head: one row a BIO tag.
+    pub slot_classifier: Linear,
+    /// Answer head: start and end; carried along unchanged by fine-tuning on functions.
+    pub qa_outputs: Option<Linear>,
+    /// Attention heads of a layer.
+    pub n_heads: usize,
+}
+
+/// What the forward pass needs besides the weights.
+#[derive(Clone, Debug, Default)]
+pub struct ForwardOptions {
+    /// Dropout of the encoder; none outside training.
+    pub dropout: Option<DropoutSource>,
+    /// Probability inside the encoder.
+    pub encoder_dropout: f64,
+    /// Probability before the heads.
+    pub head_dropout: f64,
+}
+
+impl ForwardOptions {
+    fn encoder(&self, input: Tensor<2>) -> Tensor<2> {
+        self.apply(input, self.encoder_dropout)
+    }
+
+    fn head(&self, input: Tensor<2>) -> Tensor<2> {
+        self.apply(input, self.head_dropout)
+    }
+
+    fn apply(&self, input: Tensor<2>, probability: f64) -> Tensor<2> {
+        match &self.dropout {
+            Some(source) => source.apply(input, probability),
+            None => input,
+        }
+    }
+}
+
+impl JointModel {
+    /// A model of the given sizes with freshly initialised weights.
+    pub fn new(config: &Config, functions: usize, tags: usize, device: &Device) -> Self {
+        let dim = config.dim;
+        let linear = |input: usize, output: usize| LinearConfig::new(input, output).init(device);
+        let norm = || LayerNormConfig::new(dim).with_epsilon(1e-12).init(device);
+        let layer = (0..config.n_layers)
+            .map(|_| TransformerLayer {
+                attention: Attention {
+                    q_lin: linear(dim, dim),
+                    k_lin: linear(dim, dim),
+                    v_lin: linear(dim, dim),
+                    out_lin: linear(dim, dim),
+                },
+                sa_layer_norm: norm(),
+                ffn: FeedForward {
+                    lin1: linear(dim, config.hidden_dim),
+                    lin2: linear(config.hidden_dim, dim),
+                },
+                output_layer_norm: norm(),
+            })
+            .collect();
+        Self {
+            distilbert: DistilBert {
+                embeddings: Embeddings {
+                    word_embeddings: EmbeddingConfig::new(config.vocab_size, dim).init(device),
+                    position_embeddings: EmbeddingConfig::new(config.max_position_embeddings, dim)
+                        .init(device),
+                    layer_norm: norm(),
+                },
+                transformer: Transformer { layer },
+            },
+            pre_classifier: linear(dim, dim),
+            classifier: linear(dim, functions),
+            slot_classifier: linear(dim, tags),
+            qa_outputs: None,
+            n_heads: config.n_heads,
+        }
+    }
+
+    /// The encoder's last hidden states.
+    ///
+    /// # Shapes
+    /// - input_ids: `[batch_size, seq_length]`
+    /// - padding: `[batch_size, seq_length]`, true where a position is padding
+    /// - output: `[batch_size * seq_length, dim]`
+    pub fn hidden(
+        &self,
+        input_ids: Tensor<2, Int>,
+        padding: Option<Tensor<2, Bool>>,
+        options: &ForwardOptions,
+    ) -> Tensor<2> {
+        let [batch_size, seq_length] = input_ids.dims();
+        let embeddings = &self.distilbert.embeddings;
+        let positions = Tensor::<1, Int>::arange(0..seq_length as i64, &input_ids.device())
+            .unsqueeze::<2>();
+        let words = embeddings.word_embeddings.forward(input_ids);
+        let places = embeddings.position_embeddings.forward(positions);
+        let [_, _, dim] = words.dims();
+        let mut hidden = embeddings
+            .layer_norm
+            .forward((words + places).reshape([batch_size * seq_length, dim]));
+        hidden = options.encoder(hidden);
+        let padding = padding.map(|mask| {
+            mask.reshape([batch_size, 1, 1, seq_length])
+                .expand([batch_size, self.n_heads, seq_length, seq_length])
+        });
+        for layer in &self.distilbert.transformer.layer {
+            hidden = layer.forward(
+                hidden,
+                [batch_size, seq_length, self.n_heads],
+                padding.clone(),
+                options,
+            );
+        }
+        hidden
+    }
+
+    /// Logits of the function head from the first token of every text.
+    ///
+    /// # Shapes
+    /// - first: `[batch_size, dim]`
+    /// - output: `[batch_size, functions]`
+    pub fn function_logits(&self, first: Tensor<2>, options: &ForwardOptions) -> Tensor<2> {
+        let pooled = activation::relu(self.pre_classifier.forward(first));
+        self.classifier.forward(options.head(pooled))
+    }
+
+    /// Logits of the argument head.
+    ///
+    /// # Shapes
+    /// - words: `[words, dim]`, the hidden state of the first token of every word
+    /// - output: `[words, tags]`
+    pub fn tag_logits(&self, words: Tensor<2>, options: &ForwardOptions) -> Tensor<2> {
+        self.slot_classifier.forward(options.head(words))
+    }
+}
+
+impl TransformerLayer {
+    /// # Shapes
+    /// - hidden: `[batch_size * seq_length, dim]`
+    /// - padding: `[batch_size, n_heads, seq_length, seq_length]`
+    /// - output: `[batch_size * seq_length, dim]`
+    fn forward(
+        &self,
+        hidden: Tensor<2>,
+        [batch_size, seq_length, n_heads]: [usize; 3],
+        padding: Option<Tensor<4, Bool>>,
+        options: &ForwardOptions,
+    ) -> Tensor<2> {
+        let [rows, dim] = hidden.dims();
+        let head_dim = dim / n_heads;
+        let split = |projected: Tensor<2>| {
+            projected
+                .reshape([batch_size, seq_length, n_heads, head_dim])
+                .swap_dims(1, 2)
+        };
+        let query = split(self.attention.q_lin.forward(hidden.clone()));
+        let key = split(self.attention.k_lin.forward(hidden.clone()));
+        let value = split(self.attention.v_lin.forward(hidden.clone()));
+        let scale = 1.0 / (head_dim as f64).sqrt();
+        let mut scores = (query * scale).matmul(key.swap_dims(2, 3));
+        if let Some(padding) = padding {
+            scores = scores.mask_fill(padding, -1e9);
+        }
+        let context = activation::softmax(scores, 3)
+            .matmul(value)
+            .swap_dims(1, 2)
+            .reshape([rows, dim]);
+        let attended = self
+            .sa_layer_norm
+            .forward(self.attention.out_lin.forward(context) + hidden);
+        let expanded = activation::gelu(self.ffn.lin1.forward(attended.clone()));
+        let output = options.encoder(self.ffn.lin2.forward(expanded));
+        self.output_layer_norm.forward(output + attended)
+    }
+}

@@ -1,0 +1,103 @@
+//! What can go wrong in a run. A failed gate is a result, not an error.
+
+use std::path::PathBuf;
+
+/// Why a run could not be finished.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The log or the examples.
+    #[error(transparent)]
+    Data(#[from] mynah_data::Error),
+    /// The registry.
+    #[error(transparent)]
+    Registry(#[from] mynah_registry::Error),
+    /// A checkpoint or the serving path.
+    #[error(transparent)]
+    Runtime(#[from] mynah_runtime::Error),
+    /// A file of the run.
+    #[error("can't {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file of the run that can't be put into its format.
+    #[error("can't write {}: {message}", path.display())]
+    Serialize {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        message: String,
+    },
+    /// No base model is registered.
+    #[error("no base model to start from")]
+    NoBase,
+    /// Nothing is labelled.
+    #[error("no labelled examples to learn from")]
+    NoExamples,
+    /// One function only.
+    #[error("only one function, {function:?}, has examples; a classifier needs two")]
+    OneFunction {
+        /// The function.
+        function: String,
+    },
+    /// A setting out of its range.
+    #[error("`{key}` in [{table}] is {value}, but must be {expected}")]
+    Setting {
+        /// The table of `mynah.toml`.
+        table: &'static str,
+        /// The key.
+        key: &'static str,
+        /// What it is.
+        value: String,
+        /// What it must be.
+        expected: &'static str,
+    },
+    /// The weights became infinite or not a number.
+    #[error("training diverged: the weights are no longer finite numbers")]
+    Diverged,
+    /// burn stopped.
+    #[error("training stopped: {message}")]
+    Training {
+        /// burn's words.
+        message: String,
+    },
+    /// A tensor of the wrong type.
+    #[error("can't read a tensor: {message}")]
+    Tensor {
+        /// burn's words.
+        message: String,
+    },
+    /// The person asked to stop.
+    #[error("the run was stopped; nothing was promoted")]
+    Cancelled,
+}
+
+impl Error {
+    /// What to do next.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::Data(source) => Some(source.hint()),
+            Error::Registry(source) => source.hint(),
+            Error::Runtime(_) => None,
+            Error::Io { path, .. } => Some(format!("check that {} is writable and the disk has room", path.display())),
+            Error::Serialize { .. } => Some("check that the disk has room".into()),
+            Error::NoBase => Some("choose one with `mynah init --base starter`".into()),
+            Error::NoExamples => Some(
+                "add examples to functions.json, import a file with `mynah import`, or correct a reply in `mynah chat`".into(),
+            ),
+            Error::OneFunction { .. } => {
+                Some("add examples of a second function, or of out-of-scope texts (intent \"oos\")".into())
+            }
+            Error::Setting { key, table, .. } => Some(format!("change `{key}` in the [{table}] table of mynah.toml")),
+            Error::Diverged => Some("lower `learning_rate` in the [training] table of mynah.toml".into()),
+            Error::Cancelled => Some("start it again with `mynah train`".into()),
+            Error::Training { .. } | Error::Tensor { .. } => None,
+        }
+    }
+}

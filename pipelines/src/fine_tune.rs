@@ -1,0 +1,263 @@
+//! Fine-tuning with burn-train: its learner, metrics, checkpoints and early stopping.
+//!
+//! The same seed, examples and machine give the same weights: orders and dropout masks come from the
+//! run's own seed, and the best epoch is chosen by validation alone.
+
+use burn::module::{Module, ParamGroup};
+use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
+use burn::grad_clipping::GradientClippingConfig;
+use burn::optim::AdamWConfig;
+use burn::tensor::Device;
+use burn::train::checkpoint::{Checkpointer, FileCheckpointer, MetricCheckpointingStrategy};
+use burn::train::metric::store::{Aggregate, Direction, Split};
+use burn::train::{
+    Interrupter, Learner, MetricEarlyStoppingStrategy, StoppingCondition, SupervisedTraining,
+};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+use crate::batch::{BatchLoader, EncodedExample, Order};
+use crate::distilbert::{ForwardOptions, JointModel};
+use crate::dropout::DropoutSource;
+use crate::error::Error;
+use crate::metrics::{ExactMatch, FunctionAccuracy, Loss, Mean, Score};
+use crate::progress::{Progress, Stage};
+use crate::renderer::{EpochScores, History, ScoreLogger, Tick, TickRenderer};
+use crate::schedule::WarmupLinear;
+use crate::settings::TrainingSettings;
+use crate::trainee::{Objective, Trainee};
+
+/// What a fine-tune starts from.
+pub struct FineTuneInput<'a> {
+    /// Weights on [`device`], heads grown to the labels of the examples.
+    pub model: JointModel,
+    /// Examples whose loss is minimised.
+    pub train: Vec<EncodedExample>,
+    /// Examples that choose the best epoch.
+    pub validation: Vec<EncodedExample>,
+    /// Passes over `train`.
+    pub epochs: usize,
+    /// Peak learning rate of the encoder.
+    pub learning_rate: f64,
+    /// Everything else.
+    pub settings: &'a TrainingSettings,
+    /// Where the checkpoints of the run lie.
+    pub directory: &'a Path,
+}
+
+/// What a fine-tune made.
+pub struct FineTuned {
+    /// The weights of the best epoch.
+    pub model: JointModel,
+    /// Which epoch that was, counted from 1.
+    pub best_epoch: usize,
+    /// Scores of every epoch that was run.
+    pub history: Vec<EpochScores>,
+}
+
+/// The device that training runs on: burn's CPU backend with gradients.
+pub fn device() -> Device {
+    Device::flex().autodiff()
+}
+
+/// Trains until the epochs are over, validation stops getting better, or `progress` is cancelled.
+///
+/// # Errors
+/// [`Error::Cancelled`], [`Error::Diverged`], and what burn reports.
+pub fn fine_tune(input: FineTuneInput<'_>, progress: &dyn Progress) -> Result<FineTuned, Error> {
+    let epochs = input.epochs;
+    let total = (epochs * input.train.len()) as u64;
+    progress.stage(Stage::FineTune, total);
+    let (ticks, received) = channel();
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let history = History::default();
+    let run = Run {
+        is_cancelled: cancelled.clone(),
+        ticks,
+        history: history.clone(),
+    };
+    std::thread::scope(|scope| {
+        let training = scope.spawn(move || run.launch(input));
+        report(&received, &history, epochs, progress, &cancelled);
+        match training.join() {
+            Ok(result) => result,
+            Err(panic) => Err(Error::Training { message: panic_message(panic.as_ref()) }),
+        }
+    })
+}
+
+/// Passes ticks on until the training thread hangs up.
+fn report(
+    received: &Receiver<Tick>,
+    history: &History,
+    epochs: usize,
+    progress: &dyn Progress,
+    cancelled: &AtomicBool,
+) {
+    loop {
+        cancelled.store(progress.is_cancelled(), Ordering::Relaxed);
+        match received.recv_timeout(Duration::from_millis(100)) {
+            Ok(tick) => {
+                let note = match history.last_validation("exact match") {
+                    Some(exact) => format!("epoch {}/{epochs}, validation {exact:.1} %", tick.epoch),
+                    None => format!("epoch {}/{epochs}", tick.epoch),
+                };
+                progress.advance(tick.seen as u64, &note);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+struct Run {
+    ticks: std::sync::mpsc::Sender<Tick>,
+    is_cancelled: Arc<AtomicBool>,
+    history: History,
+}
+
+impl Run {
+    fn launch(self, input: FineTuneInput<'_>) -> Result<FineTuned, Error> {
+        let settings = input.settings;
+        let device = device();
+        let order = Order::Shuffled { seed: settings.seed };
+        let train = BatchLoader::new(input.train, settings.batch_size, order, &device);
+        let validation =
+            BatchLoader::new(input.validation, settings.batch_size * 4, Order::Fixed, &device.clone().inner());
+        let steps = train.batches() * input.epochs;
+        let learning_rate = input.learning_rate;
+        let scheduler = schedule(settings, learning_rate, steps, input.model.distilbert.transformer.layer.len())?;
+        let optimizer = AdamWConfig::new()
+            .with_epsilon(1e-8)
+            .with_weight_decay(settings.weight_decay)
+            .with_grad_clipping(Some(GradientClippingConfig::Norm(settings.gradient_clip)))
+            .init();
+        let objective = Objective {
+            label_smoothing: settings.label_smoothing,
+            argument_loss_weight: settings.argument_loss_weight,
+            options: ForwardOptions {
+                dropout: Some(DropoutSource::new(settings.seed)),
+                encoder_dropout: settings.dropout,
+                head_dropout: settings.head_dropout,
+            },
+        };
+        let trainee = freeze(Trainee::new(input.model, objective), settings)?;
+        let template = trainee.clone();
+        let interrupter = Interrupter::new();
+        let is_cancelled = {
+            let flag = self.is_cancelled.clone();
+            Box::new(move || flag.load(Ordering::Relaxed))
+        };
+        let renderer = TickRenderer::new(self.ticks, is_cancelled, interrupter.clone());
+        let score = Mean::<Score>::new();
+        let training = SupervisedTraining::new(input.directory, Arc::new(train), Arc::new(validation))
+            .metric_train_numeric(Mean::<Loss>::new())
+            .metric_valid_numeric(Mean::<Loss>::new())
+            .metric_valid_numeric(Mean::<FunctionAccuracy>::new())
+            .metric_valid_numeric(Mean::<ExactMatch>::new())
+            .metric_valid_numeric(score.clone())
+            .with_metric_logger(ScoreLogger::new(self.history.clone()))
+            .with_application_logger(None)
+            .with_interrupter(interrupter)
+            .renderer(Box::new(renderer))
+            .with_default_checkpointers()
+            .with_checkpointing_strategy(MetricCheckpointingStrategy::new(
+                &score,
+                Aggregate::Mean,
+                Direction::Highest,
+                Split::Valid,
+            ))
+            .early_stopping(MetricEarlyStoppingStrategy::new(
+                &score,
+                Aggregate::Mean,
+                Direction::Highest,
+                Split::Valid,
+                StoppingCondition::NoImprovementSince { n_epochs: settings.patience.max(1) },
+            ))
+            .num_epochs(input.epochs);
+        let result = training.launch(Learner::new(trainee, optimizer, scheduler));
+        if let Some(error) = result.error {
+            return Err(Error::Training { message: error.to_string() });
+        }
+        if result.interrupted.is_some() || self.is_cancelled.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
+        }
+        // burn saves in the background: hang up and wait before the best epoch is read.
+        drop(result.renderer);
+        let (best_epoch, model) = best(template, input.directory)?;
+        if !crate::weights::is_finite(&model)? {
+            return Err(Error::Diverged);
+        }
+        Ok(FineTuned { model, best_epoch, history: self.history.epochs() })
+    }
+}
+
+/// The weights of the one epoch that the checkpointing strategy kept.
+fn best(template: Trainee, directory: &Path) -> Result<(usize, JointModel), Error> {
+    let directory = directory.join("checkpoint");
+    let entries = std::fs::read_dir(&directory)
+        .map_err(|source| Error::Io { action: "read", path: directory.clone(), source })?;
+    let epoch = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter_map(|name| name.strip_prefix("model-")?.split('.').next()?.parse::<usize>().ok())
+        .max()
+        .ok_or_else(|| Error::Training { message: "no epoch was finished".into() })?;
+    let checkpointer = FileCheckpointer::new(&directory, "model");
+    let record = checkpointer
+        .restore(epoch)
+        .map_err(|source| Error::Training { message: source.to_string() })?;
+    Ok((epoch, template.load_record(record).model.valid()))
+}
+
+fn freeze(trainee: Trainee, settings: &TrainingSettings) -> Result<Trainee, Error> {
+    let mut frozen = Vec::new();
+    if settings.freeze_embeddings || settings.frozen_layers > 0 {
+        frozen.push("embeddings".to_string());
+    }
+    frozen.extend((0..settings.frozen_layers).map(|layer| format!(r"transformer\.layer\.{layer}")));
+    if frozen.is_empty() {
+        return Ok(trainee);
+    }
+    let group = group(&format!(r"^model\.distilbert\.({})\.", frozen.join("|")))?;
+    Ok(trainee.freeze_group(group))
+}
+
+/// One schedule for the encoder, others for the heads and, with layer decay, for every layer.
+fn schedule(
+    settings: &TrainingSettings,
+    peak: f64,
+    steps: usize,
+    layers: usize,
+) -> Result<ModuleLrScheduler, Error> {
+    let rate = |factor: f64| WarmupLinear::new(peak * factor, settings.warmup_ratio, steps);
+    let mut scheduler = ModuleLrScheduler::new(rate(1.0));
+    if settings.layer_decay != 1.0 {
+        for layer in 0..layers {
+            let factor = settings.layer_decay.powi((layers - 1 - layer) as i32);
+            let group = group(&format!(r"^model\.distilbert\.transformer\.layer\.{layer}\."))?;
+            scheduler = scheduler.with_group(group, rate(factor));
+        }
+        let group = group(r"^model\.distilbert\.embeddings\.")?;
+        scheduler = scheduler.with_group(group, rate(settings.layer_decay.powi(layers as i32)));
+    }
+    if settings.head_learning_rate_factor != 1.0 {
+        let group = group(r"^model\.(pre_classifier|classifier|slot_classifier)\.")?;
+        scheduler = scheduler.with_group(group, rate(settings.head_learning_rate_factor));
+    }
+    Ok(scheduler)
+}
+
+fn group(pattern: &str) -> Result<ParamGroup, Error> {
+    ParamGroup::from_regex(pattern).map_err(|source| Error::Training { message: format!("{source:?}") })
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| panic.downcast_ref::<&str>().map(|message| message.to_string()))
+        .unwrap_or_else(|| "an unexpected failure".into())
+}

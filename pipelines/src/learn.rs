@@ -1,0 +1,550 @@
+//! One run of the loop: snapshot, data set, fine-tune, calibrate, evaluate, gate, promote or refuse.
+
+use mynah_data::{Example, Home, OUT_OF_SCOPE, SplitName};
+use mynah_registry::{Author, Digest, ManifestDraft, Registry, Version};
+use mynah_runtime::{Calibration, Checkpoint, Labels, Model, Precision};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use crate::batch::EncodedExample;
+use crate::calibrate::calibrate;
+use crate::candidate::{Candidate, Provenance};
+use crate::corpus::Corpus;
+use crate::error::Error;
+use crate::evaluate::evaluate_each;
+use crate::fine_tune::{self, FineTuneInput, FineTuned, fine_tune};
+use crate::gate::{Comparison, Corrections, Evidence, Gate, GateReport, Passed, Rejected};
+use crate::paired::Paired;
+use crate::progress::{NoProgress, Progress, Stage};
+use crate::report::{EvaluationReport, Outcome};
+use crate::run::{Run, RunStatus};
+use crate::settings::{GateSettings, TrainingSettings};
+use crate::weights;
+
+/// What made a version, as its manifest says.
+const ENGINE: &str = concat!("mynah ", env!("CARGO_PKG_VERSION"), ", burn 0.22.1 flex");
+
+/// Texts on which the served precision is compared with f32.
+const AGREEMENT_TEXTS: usize = 500;
+/// Requests that the latency is measured over.
+const LATENCY_TEXTS: usize = 40;
+
+/// What to learn and how.
+#[derive(Clone, Debug)]
+pub struct LearnRequest {
+    /// What started the run: `train`, `session-end`, `schedule`, `api`, `quickstart`.
+    pub trigger: String,
+    /// Who did.
+    pub actor: String,
+    /// The `[training]` table.
+    pub training: TrainingSettings,
+    /// The `[gate]` table.
+    pub gate: GateSettings,
+    /// The precision that will serve.
+    pub precision: Precision,
+    /// How many older examples are trained on again; none: all of them.
+    pub replay: Option<usize>,
+    /// Train even when nothing changed since production was made.
+    pub force: bool,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The candidate is in production.
+    Promoted,
+    /// The gate kept it out.
+    Refused,
+    /// Production was made from the same examples.
+    NothingNew,
+}
+
+/// How many examples a run saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Training examples.
+    pub train: usize,
+    /// Validation examples.
+    pub validation: usize,
+    /// Held-out examples.
+    pub held_out: usize,
+    /// Labelled in conversations since production was made.
+    pub new: usize,
+    /// Corrected texts.
+    pub corrections: usize,
+}
+
+/// Seconds that a stage took.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct StageTime {
+    /// Which.
+    pub stage: Stage,
+    /// How long.
+    pub seconds: f64,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct LearnOutcome {
+    /// Promoted, refused, or nothing new.
+    pub verdict: Verdict,
+    /// The candidate's name; production's when there was nothing new.
+    pub version: String,
+    /// Its digest.
+    pub digest: Digest,
+    /// What it was trained from.
+    pub parent: String,
+    /// Its held-out scores; none when there was nothing new.
+    pub held_out: Option<EvaluationReport>,
+    /// Production's scores on the same examples.
+    pub production: Option<EvaluationReport>,
+    /// Every rule with both figures.
+    pub gate: GateReport,
+    /// How many examples there were.
+    pub counts: Counts,
+    /// The epoch that was kept, counted from 1.
+    pub best_epoch: usize,
+    /// Functions and tags that production did not know.
+    pub new_labels: Vec<String>,
+    /// Seconds of every stage.
+    pub stages: Vec<StageTime>,
+    /// Seconds in all.
+    pub seconds: f64,
+    /// The commit of the log that it learned from.
+    pub commit: Option<String>,
+}
+
+/// Runs the whole loop once. The caller holds the home's `train` lock.
+///
+/// Starts from production, else from the base. Nothing becomes visible to anybody before the journal
+/// has its entry.
+///
+/// # Errors
+/// See [`Error`]; a candidate that the gate refuses is not one.
+pub fn learn(
+    home: &Home,
+    registry: &Registry,
+    request: &LearnRequest,
+    progress: &dyn Progress,
+) -> Result<LearnOutcome, Error> {
+    check(&request.training)?;
+    let run = Run::start(&home.runs_dir(), &request.trigger)?;
+    let clock = Clock { started: Instant::now(), stages: Vec::new() };
+    let result = Learning { home, registry, request, progress, run: &run, clock }.run();
+    let (status, message) = match &result {
+        Ok(outcome) => match outcome.verdict {
+            Verdict::Promoted => (RunStatus::Promoted, None),
+            Verdict::Refused => (RunStatus::Refused, Some(outcome.gate.reason())),
+            Verdict::NothingNew => (RunStatus::Cancelled, Some("nothing new to learn".into())),
+        },
+        Err(Error::Cancelled) => (RunStatus::Cancelled, None),
+        Err(error) => (RunStatus::Failed, Some(error.to_string())),
+    };
+    if let Ok(outcome) = &result {
+        crate::files::write_json(&run.directory().join("report.json"), outcome)?;
+    }
+    let finished = run.finish(status, message);
+    let outcome = result?;
+    finished?;
+    Ok(outcome)
+}
+
+fn check(settings: &TrainingSettings) -> Result<(), Error> {
+    let refuse = |key: &'static str, value: String, expected: &'static str| {
+        Err(Error::Setting { table: "training", key, value, expected })
+    };
+    if settings.batch_size == 0 {
+        return refuse("batch_size", "0".into(), "at least 1");
+    }
+    if !(3..=512).contains(&settings.max_tokens) {
+        return refuse("max_tokens", settings.max_tokens.to_string(), "between 3 and 512");
+    }
+    if settings.learning_rate.is_some_and(|rate| !(rate > 0.0 && rate <= 1.0)) {
+        let value = settings.learning_rate.unwrap_or_default().to_string();
+        return refuse("learning_rate", value, "above 0 and at most 1");
+    }
+    for (key, value) in [("dropout", settings.dropout), ("head_dropout", settings.head_dropout)] {
+        if !(0.0..1.0).contains(&value) {
+            return refuse(key, value.to_string(), "at least 0 and below 1");
+        }
+    }
+    Ok(())
+}
+
+struct Clock {
+    started: Instant,
+    stages: Vec<StageTime>,
+}
+
+impl Clock {
+    /// Runs one stage and keeps its time.
+    fn time<T>(&mut self, stage: Stage, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        let started = Instant::now();
+        let result = work();
+        self.stages.push(StageTime { stage, seconds: started.elapsed().as_secs_f64() });
+        result
+    }
+}
+
+struct Learning<'a> {
+    home: &'a Home,
+    registry: &'a Registry,
+    request: &'a LearnRequest,
+    progress: &'a dyn Progress,
+    run: &'a Run,
+    clock: Clock,
+}
+
+/// A model that was evaluated.
+struct Judged {
+    report: EvaluationReport,
+    held_out: Vec<Outcome>,
+    corrections: usize,
+}
+
+impl Learning<'_> {
+    fn run(mut self) -> Result<LearnOutcome, Error> {
+        let progress = self.progress;
+        progress.stage(Stage::Snapshot, 0);
+        let home = self.home;
+        let commit = self.clock.time(Stage::Snapshot, || {
+            mynah_data::snapshot(home, &self.request.actor)?;
+            Ok(mynah_data::head(home)?)
+        })?;
+        progress.stage(Stage::Dataset, 0);
+        let corpus = self.clock.time(Stage::Dataset, || Corpus::gather(home))?;
+        let production = self.registry.load_production()?;
+        let (parent, checkpoint, is_version) = match &production {
+            Some(loaded) => (loaded.version.clone(), Checkpoint::from_verified(&loaded.checkpoint)?, true),
+            None => {
+                let base = self.registry.base()?.ok_or(Error::NoBase)?;
+                let verified = self.registry.verify(&base)?;
+                (base, Checkpoint::from_verified(&verified)?, false)
+            }
+        };
+        let since = is_version.then_some(parent.registered_at);
+        let is_new = |example: &Example| example.at.zip(since).is_some_and(|(at, since)| at > since);
+        let counts = Counts {
+            train: corpus.dataset.train.len(),
+            validation: corpus.dataset.validation.len(),
+            held_out: corpus.dataset.held_out.len(),
+            new: corpus.dataset.train.iter().filter(|example| is_new(example)).count(),
+            corrections: corpus.corrections.len(),
+        };
+        let dataset_digest: Option<Digest> = corpus.dataset.digest.parse().ok();
+        if is_version && parent.manifest.dataset_digest == dataset_digest && !self.request.force {
+            return Ok(self.nothing_new(parent, counts, commit));
+        }
+        let known = checkpoint.labels()?.unwrap_or_default();
+        let labels = corpus.labels(&known);
+        match labels.functions.as_slice() {
+            [] => return Err(Error::NoExamples),
+            [function] => return Err(Error::OneFunction { function: function.clone() }),
+            _ => {}
+        }
+        let replay = self.request.replay.filter(|_| is_version);
+        let settings = &self.request.training;
+        let epoch = corpus.epoch(replay, is_new, settings.correction_repeats, settings.seed);
+        let tuned = self.fine_tune(&corpus, &epoch, &labels, &checkpoint, is_version)?;
+
+        let directory = self.run.candidate();
+        let candidate = Candidate { model: &tuned.model, labels: &labels, parent: &checkpoint };
+        candidate.write(&directory)?;
+        progress.stage(Stage::Calibrate, corpus.dataset.validation.len() as u64);
+        let precision = self.request.precision;
+        let calibration = self.clock.time(Stage::Calibrate, || {
+            let written = Checkpoint::from_directory(&directory)?;
+            Ok(calibrate(&Model::load(&written, precision)?, &corpus.dataset.validation))
+        })?;
+        crate::files::write(&directory.join("calibration.json"), &calibration.to_json())?;
+
+        let loaded = Checkpoint::from_directory(&directory)?;
+        let model = Model::load(&loaded, precision)?;
+        let judged = self.evaluate(&model, "candidate", &corpus)?;
+        let before = match &production {
+            Some(_) => {
+                let model = Model::load(&checkpoint, precision)?;
+                Some(self.evaluate(&model, &parent.name, &corpus)?)
+            }
+            None => None,
+        };
+        let training = json!({
+            "schema": 1,
+            "settings": settings,
+            "epochs": self.epochs(epoch.len(), is_version),
+            "best_epoch": tuned.best_epoch,
+            "learning_rate": settings.learning_rate_for(loaded.config().dim),
+            "replay": replay,
+            "parent": parent.manifest_digest,
+            "data_commit": commit,
+            "dataset_digest": dataset_digest,
+            "counts": counts,
+            "served_precision": precision,
+            "history": tuned.history,
+        });
+        self.provenance(&training, &judged.report, &calibration, &loaded)?;
+
+        let draft = ManifestDraft {
+            parent: Some(parent.manifest_digest),
+            base: parent.manifest.base.or(Some(parent.manifest_digest)),
+            data_commit: commit.clone(),
+            dataset_digest,
+            seed: Some(settings.seed),
+            ..ManifestDraft::version(ENGINE)
+        };
+        let why = format!("learned from {} examples ({} new), {}", counts.train, counts.new, self.request.trigger);
+        let author = |reason: &str| Author::new(&self.request.actor, reason);
+        let version = self.registry.add_directory(&directory, draft, &author(&why))?;
+        progress.stage(Stage::Gate, 0);
+        let new_labels: Vec<String> = labels
+            .functions
+            .iter()
+            .filter(|name| !known.functions.contains(name))
+            .chain(labels.tags.iter().filter(|tag| tag.starts_with("B-") && !known.tags.contains(tag)))
+            .cloned()
+            .collect();
+        let evidence = self.evidence(&corpus, &model, &judged, before.as_ref(), new_labels.len(), &version, &loaded)?;
+        let verdict = self.decide(&evidence, &version, production.as_ref().map(|loaded| &loaded.version))?;
+        let (verdict, gate) = match verdict {
+            Ok(passed) => (Verdict::Promoted, passed.report().clone()),
+            Err(rejected) => (Verdict::Refused, rejected.report().clone()),
+        };
+        Ok(LearnOutcome {
+            verdict,
+            held_out: Some(EvaluationReport { version: version.name.clone(), ..judged.report }),
+            version: version.name,
+            digest: version.manifest_digest,
+            parent: parent.name,
+            production: before.map(|before| before.report),
+            gate,
+            counts,
+            best_epoch: tuned.best_epoch,
+            new_labels,
+            seconds: self.clock.started.elapsed().as_secs_f64(),
+            stages: self.clock.stages,
+            commit,
+        })
+    }
+
+    fn nothing_new(self, production: Version, counts: Counts, commit: Option<String>) -> LearnOutcome {
+        LearnOutcome {
+            verdict: Verdict::NothingNew,
+            version: production.name.clone(),
+            digest: production.manifest_digest,
+            parent: production.name,
+            held_out: None,
+            production: None,
+            gate: GateReport::default(),
+            counts,
+            best_epoch: 0,
+            new_labels: Vec::new(),
+            seconds: self.clock.started.elapsed().as_secs_f64(),
+            stages: self.clock.stages,
+            commit,
+        }
+    }
+
+    fn epochs(&self, examples: usize, is_version: bool) -> usize {
+        self.request.training.epochs_for(examples, is_version)
+    }
+
+    fn fine_tune(
+        &mut self,
+        corpus: &Corpus,
+        epoch: &[Example],
+        labels: &Labels,
+        checkpoint: &Checkpoint,
+        is_version: bool,
+    ) -> Result<FineTuned, Error> {
+        let settings = &self.request.training;
+        let progress = self.progress;
+        progress.stage(Stage::Encode, epoch.len() as u64);
+        let tokenizer = mynah_runtime::Tokenizer::from_checkpoint(checkpoint)?;
+        let encode = |examples: &[Example]| -> Vec<EncodedExample> {
+            let encoded = examples.iter().filter_map(|example| {
+                EncodedExample::new(example, labels, &tokenizer, settings.max_tokens)
+            });
+            encoded.collect()
+        };
+        let (train, mut validation) = self.clock.time(Stage::Encode, || {
+            Ok((encode(epoch), encode(&corpus.dataset.validation)))
+        })?;
+        if validation.is_empty() {
+            // Too few examples for a split of their own: the last epoch is as good a choice as any.
+            validation = train.clone();
+        }
+        let device = fine_tune::device();
+        let input = FineTuneInput {
+            model: weights::load(checkpoint, labels, settings.seed, &device)?,
+            epochs: self.epochs(train.len(), is_version),
+            learning_rate: settings.learning_rate_for(checkpoint.config().dim),
+            train,
+            validation,
+            settings,
+            directory: self.run.directory(),
+        };
+        self.clock.time(Stage::FineTune, || fine_tune(input, progress))
+    }
+
+    fn evaluate(&mut self, model: &Model, version: &str, corpus: &Corpus) -> Result<Judged, Error> {
+        let progress = self.progress;
+        self.clock.time(Stage::Evaluate, || {
+            let (report, held_out) = evaluate_each(model, version, &corpus.dataset.held_out, progress)?;
+            let (_, outcomes) = evaluate_each(model, version, &corpus.corrections, &NoProgress)?;
+            let right = outcomes.iter().zip(&corpus.corrections).filter(|(outcome, example)| {
+                if example.slots.is_empty() { outcome.function_right } else { outcome.exact }
+            });
+            Ok(Judged { report, held_out, corrections: right.count() })
+        })
+    }
+
+    fn provenance(
+        &self,
+        training: &Value,
+        report: &EvaluationReport,
+        calibration: &Calibration,
+        checkpoint: &Checkpoint,
+    ) -> Result<(), Error> {
+        let description = weights::describe(checkpoint.config());
+        let provenance = Provenance { training, report, calibration, description };
+        provenance.write(&self.run.candidate())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is a different kind of evidence")]
+    fn evidence(
+        &self,
+        corpus: &Corpus,
+        model: &Model,
+        judged: &Judged,
+        before: Option<&Judged>,
+        new_labels: usize,
+        version: &Version,
+        checkpoint: &Checkpoint,
+    ) -> Result<Evidence, Error> {
+        let held_out = &corpus.dataset.held_out;
+        let report = &judged.report;
+        let texts: Vec<&str> = match held_out.is_empty() {
+            true => corpus.dataset.train.iter().map(|example| example.text.as_str()).collect(),
+            false => held_out.iter().map(|example| example.text.as_str()).collect(),
+        };
+        Ok(Evidence {
+            held_out: report.n,
+            accuracy: report.function.accuracy,
+            exact_match: report.exact_match,
+            false_accept_rate: report.out_of_scope.false_accept_rate,
+            precision_agreement: agreement(model, checkpoint, &texts)?,
+            latency_ms: latency_ms(model, &texts),
+            size_mb: version.manifest.size_bytes() as f64 / 1e6,
+            corrections: Corrections {
+                n: corpus.corrections.len(),
+                candidate_right: judged.corrections,
+                production_right: before.map_or(0, |before| before.corrections),
+            },
+            new_labels,
+            production: before.map(|before| compare(held_out, judged, before)),
+        })
+    }
+
+    fn decide(
+        &self,
+        evidence: &Evidence,
+        version: &Version,
+        production: Option<&Version>,
+    ) -> Result<Result<Passed, Rejected>, Error> {
+        let verdict = Gate::new(&self.request.gate).judge(evidence);
+        self.progress.stage(Stage::Promote, 0);
+        match &verdict {
+            Ok(passed) => promote(self.registry, passed, version, production, &self.request.actor)?,
+            Err(rejected) => {
+                let report = rejected.report();
+                let who = Author::new(&self.request.actor, report.reason());
+                self.registry.refuse(version, rules(report), &who)?;
+            }
+        }
+        Ok(verdict)
+    }
+}
+
+/// Puts a version that passed the gate into production, unless somebody else did so meanwhile.
+fn promote(
+    registry: &Registry,
+    passed: &Passed,
+    version: &Version,
+    production: Option<&Version>,
+    actor: &str,
+) -> Result<(), Error> {
+    let who = Author::new(actor, passed.report().reason());
+    let expected = production.map(|production| &production.manifest_digest);
+    registry.promote(version, expected, rules(passed.report()), &who)?;
+    Ok(())
+}
+
+fn rules(report: &GateReport) -> Value {
+    serde_json::to_value(&report.rules).unwrap_or_default()
+}
+
+/// Share of texts for which `model` and its f32 twin choose the same function.
+fn agreement(model: &Model, checkpoint: &Checkpoint, texts: &[&str]) -> Result<f64, Error> {
+    if model.precision() == Precision::F32 || texts.is_empty() {
+        return Ok(1.0);
+    }
+    let reference = Model::load(checkpoint, Precision::F32)?;
+    let texts = &texts[..texts.len().min(AGREEMENT_TEXTS)];
+    let best = |logits: Vec<f32>| logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(index, _)| index);
+    let mut same = 0usize;
+    for chunk in texts.chunks(64) {
+        let pairs = model.function_logits(chunk).into_iter().zip(reference.function_logits(chunk));
+        same += pairs.filter(|(served, exact)| best(served.clone()) == best(exact.clone())).count();
+    }
+    Ok(same as f64 / texts.len() as f64)
+}
+
+fn latency_ms(model: &Model, texts: &[&str]) -> f64 {
+    let mut times: Vec<f64> = texts
+        .iter()
+        .take(LATENCY_TEXTS)
+        .map(|text| {
+            let started = Instant::now();
+            model.predict(text);
+            started.elapsed().as_secs_f64() * 1e3
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    times.get(times.len() / 2).copied().unwrap_or(0.0)
+}
+
+fn compare(examples: &[Example], candidate: &Judged, production: &Judged) -> Comparison {
+    let paired = |keep: &dyn Fn(&Example) -> bool, right: &dyn Fn(&Outcome) -> bool| {
+        let side = |judged: &Judged| -> Vec<bool> {
+            let kept = examples.iter().zip(&judged.held_out).filter(|(example, _)| keep(example));
+            kept.map(|(_, outcome)| right(outcome)).collect()
+        };
+        Paired::count(side(candidate).into_iter(), side(production).into_iter())
+    };
+    let names: std::collections::BTreeSet<&String> = examples
+        .iter()
+        .map(|example| &example.function)
+        .filter(|function| *function != OUT_OF_SCOPE)
+        .collect();
+    let functions: BTreeMap<String, Paired> = names
+        .into_iter()
+        .map(|name| (name.clone(), paired(&|example| example.function == *name, &|o| o.function_right)))
+        .collect();
+    Comparison {
+        exact_match: production.report.exact_match,
+        exact: paired(&|_| true, &|outcome| outcome.exact),
+        out_of_scope: paired(&|example| example.function == OUT_OF_SCOPE, &|outcome| !outcome.accepted),
+        functions,
+    }
+}
+
+/// The examples of one split of a home, as training and the gate see them.
+///
+/// # Errors
+/// As for [`learn`]'s data set.
+pub fn split_examples(home: &Home, split: SplitName) -> Result<Vec<Example>, Error> {
+    Ok(Corpus::gather(home)?.dataset.split(split).to_vec())
+}

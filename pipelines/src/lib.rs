@@ -1,0 +1,66 @@
+//! The stages of learning: fine-tune, evaluate, judge, promote.
+//!
+//! Training is burn; evaluation runs on the path that serves. [`learn`] is the whole run: it reads a
+//! home's log and examples, fine-tunes from production, and either promotes the candidate or refuses
+//! it with reasons.
+//!
+//! ```no_run
+//! use mynah_data::Home;
+//! use mynah_pipelines::{GateSettings, LearnRequest, NoProgress, TrainingSettings, learn};
+//! use mynah_registry::Registry;
+//! use mynah_runtime::Precision;
+//!
+//! let home = Home::new("assistant");
+//! let registry = Registry::open(&home.registry_dir())?;
+//! let request = LearnRequest {
+//!     trigger: "train".into(),
+//!     actor: "me".into(),
+//!     training: TrainingSettings::default(),
+//!     gate: GateSettings::default(),
+//!     precision: Precision::Int8,
+//!     replay: None,
+//!     force: false,
+//! };
+//! let outcome = learn(&home, &registry, &request, &NoProgress)?;
+//! for rule in &outcome.gate.rules {
+//!     assert!(!rule.detail.is_empty());
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod batch;
+mod calibrate;
+mod candidate;
+mod corpus;
+mod distilbert;
+mod dropout;
+mod error;
+mod evaluate;
+mod files;
+mod fine_tune;
+mod gate;
+mod learn;
+mod metrics;
+mod paired;
+mod progress;
+mod renderer;
+mod report;
+mod run;
+mod schedule;
+mod settings;
+mod trainee;
+mod weights;
+
+pub use error::Error;
+pub use evaluate::evaluate;
+pub use gate::{Comparison, Corrections, Evidence, Gate, GateReport, Passed, Rejected, Rule};
+pub use learn::{
+    Counts, LearnOutcome, LearnRequest, StageTime, Verdict, learn, split_examples,
+};
+pub use paired::Paired;
+pub use progress::{NoProgress, Progress, Stage};
+pub use report::{
+    EvaluationReport, FunctionReport, FunctionScores, OutOfScopeScores, Outcome, SpanScores, Tally,
+    decided,
+};
+pub use settings::{GateSettings, TrainingSettings};

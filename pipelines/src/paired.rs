@@ -1,0 +1,82 @@
+//! Paired comparison of two versions on the same examples.
+
+/// How many of the same examples only one of two versions got right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Paired {
+    /// Examples that both answered.
+    pub n: usize,
+    /// Right by the candidate alone.
+    pub fixed: usize,
+    /// Right by production alone.
+    pub broken: usize,
+}
+
+impl Paired {
+    /// Counts from two lists in the same order.
+    pub fn count(candidate: impl Iterator<Item = bool>, production: impl Iterator<Item = bool>) -> Self {
+        candidate.zip(production).fold(Self::default(), |counts, pair| Self {
+            n: counts.n + 1,
+            fixed: counts.fixed + usize::from(pair == (true, false)),
+            broken: counts.broken + usize::from(pair == (false, true)),
+        })
+    }
+
+    /// Accuracy of the candidate less that of production, in [-1, 1].
+    pub fn difference(&self) -> f64 {
+        (self.fixed as f64 - self.broken as f64) / self.n.max(1) as f64
+    }
+
+    /// Probability of at least as many broken among the changed examples if both versions were
+    /// equally good: the exact one-sided McNemar test.
+    pub fn p_worse(&self) -> f64 {
+        at_least(self.broken, self.fixed + self.broken)
+    }
+
+    /// The same for at least as many fixed.
+    pub fn p_better(&self) -> f64 {
+        at_least(self.fixed, self.fixed + self.broken)
+    }
+}
+
+/// P(X >= k) for X ~ Binomial(n, 1/2), summed in logarithms.
+fn at_least(k: usize, n: usize) -> f64 {
+    if k == 0 {
+        return 1.0;
+    }
+    let mut log_choose = 0.0;
+    let mut total = 0.0;
+    let log_half = n as f64 * 0.5f64.ln();
+    for successes in 0..=n {
+        if successes > 0 {
+            log_choose += ((n - successes + 1) as f64).ln() - (successes as f64).ln();
+        }
+        if successes >= k {
+            total += (log_choose + log_half).exp();
+        }
+    }
+    total.min(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exact_tail_by_hand() {
+        // P(X >= 3 | n = 4) = (4 + 1) / 16.
+        assert!((at_least(3, 4) - 5.0 / 16.0).abs() < 1e-12);
+        assert_eq!(at_least(0, 0), 1.0);
+        assert!((at_least(5000, 10_000) - 0.504).abs() < 1e-3);
+    }
+
+    #[test]
+    fn only_changed_examples_count() {
+        let candidate = [true, true, false, false, true];
+        let production = [true, false, true, false, false];
+        let paired = Paired::count(candidate.into_iter(), production.into_iter());
+        assert_eq!(paired, Paired { n: 5, fixed: 2, broken: 1 });
+        assert!((paired.difference() - 0.2).abs() < 1e-12);
+        assert!((paired.p_better() - 0.5).abs() < 1e-12);
+        assert!((paired.p_worse() - 0.875).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,166 @@
+//! Settings of a run: plain structs with documented defaults.
+//!
+//! The `[training]` and `[gate]` tables of `mynah.toml` deserialise into these; unknown keys are
+//! refused. The resolved values are stored with every version that a run makes.
+
+use serde::{Deserialize, Serialize};
+
+/// How a candidate is fine-tuned: the `[training]` table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainingSettings {
+    /// Passes over the training examples; unset: between 5 and 30, so that a small data set still
+    /// gets enough steps.
+    pub epochs: Option<usize>,
+    /// Peak learning rate of the encoder; unset: chosen by the model's width, 2e-4 at 384 dimensions.
+    pub learning_rate: Option<f64>,
+    /// Learning rate of the heads, as a multiple of the encoder's.
+    pub head_learning_rate_factor: f64,
+    /// Factor between the learning rates of one layer and the layer below it (1: all alike).
+    pub layer_decay: f64,
+    /// Share of the steps over which the learning rate rises to its peak; it falls linearly after.
+    pub warmup_ratio: f64,
+    /// Examples in a batch.
+    pub batch_size: usize,
+    /// Longest text in tokens, `[CLS]` and `[SEP]` included; the rest is cut.
+    pub max_tokens: usize,
+    /// Decoupled weight decay of AdamW (arXiv 1711.05101).
+    pub weight_decay: f32,
+    /// Largest gradient norm of one parameter tensor; larger ones are scaled down to it.
+    pub gradient_clip: f32,
+    /// Dropout in the encoder.
+    pub dropout: f64,
+    /// Dropout before the function and argument heads.
+    pub head_dropout: f64,
+    /// Label smoothing of the function head (arXiv 1512.00567).
+    pub label_smoothing: f32,
+    /// Weight of the argument loss beside the function loss.
+    pub argument_loss_weight: f32,
+    /// Whether the embeddings keep their weights.
+    pub freeze_embeddings: bool,
+    /// How many of the lowest layers keep their weights.
+    pub frozen_layers: usize,
+    /// Epochs without a better validation score after which training stops.
+    pub patience: usize,
+    /// How often a correction is seen in one epoch.
+    pub correction_repeats: usize,
+    /// Seed of shuffling, dropout and new heads.
+    pub seed: u64,
+}
+
+impl Default for TrainingSettings {
+    fn default() -> Self {
+        Self {
+            epochs: None,
+            learning_rate: None,
+            head_learning_rate_factor: 3.0,
+            layer_decay: 1.0,
+            warmup_ratio: 0.1,
+            batch_size: 32,
+            max_tokens: 128,
+            weight_decay: 0.01,
+            gradient_clip: 1.0,
+            dropout: 0.1,
+            head_dropout: 0.1,
+            label_smoothing: 0.05,
+            argument_loss_weight: 2.0,
+            freeze_embeddings: true,
+            frozen_layers: 0,
+            patience: 4,
+            correction_repeats: 6,
+            seed: 42,
+        }
+    }
+}
+
+impl TrainingSettings {
+    /// The number of epochs for `examples` training texts when none is set.
+    ///
+    /// `fine_tuned` says that training starts from a version that already has heads.
+    pub fn epochs_for(&self, examples: usize, fine_tuned: bool) -> usize {
+        if let Some(epochs) = self.epochs {
+            return epochs.max(1);
+        }
+        // About 300 steps for a small set, never fewer than 5 passes over a large one.
+        let steps_per_epoch = examples.div_ceil(self.batch_size.max(1)).max(1);
+        let epochs = (300usize.div_ceil(steps_per_epoch)).clamp(5, 30);
+        if fine_tuned { epochs.div_ceil(2).max(3) } else { epochs }
+    }
+
+    /// The peak learning rate for an encoder of `dim` dimensions when none is set.
+    pub fn learning_rate_for(&self, dim: usize) -> f64 {
+        self.learning_rate
+            .unwrap_or_else(|| 2e-4 * (384.0 / dim.max(1) as f64).powf(1.5))
+    }
+}
+
+/// When a candidate is promoted: the `[gate]` table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GateSettings {
+    /// How much of the held-out exact match a candidate may lose, in [0, 1].
+    pub margin: f64,
+    /// Significance at which a loss beyond the margin counts as real rather than noise.
+    pub significance: f64,
+    /// How much of its held-out recall a single function may lose, in [0, 1].
+    pub function_allowance: f64,
+    /// Held-out examples below which a function is not judged alone.
+    pub function_min_examples: usize,
+    /// Share of the corrections that the candidate must have right without memory, in [0, 1].
+    pub corrections_right: f64,
+    /// How much the share of accepted out-of-scope texts may rise, in [0, 1].
+    pub out_of_scope_allowance: f64,
+    /// Share of held-out texts on which the served precision must choose the same function as f32.
+    pub precision_agreement: f64,
+    /// Held-out accuracy that a first version must reach, in [0, 1].
+    pub first_accuracy: f64,
+    /// Longest median time of one request on the serving path, in milliseconds.
+    pub max_latency_ms: f64,
+    /// Largest size of a version, in megabytes.
+    pub max_size_mb: f64,
+}
+
+impl Default for GateSettings {
+    fn default() -> Self {
+        Self {
+            margin: 0.01,
+            significance: 0.2,
+            function_allowance: 0.10,
+            function_min_examples: 8,
+            corrections_right: 0.9,
+            out_of_scope_allowance: 0.05,
+            precision_agreement: 0.98,
+            first_accuracy: 0.5,
+            max_latency_ms: 500.0,
+            max_size_mb: 2048.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_sets_get_more_epochs() {
+        let settings = TrainingSettings::default();
+        assert_eq!(settings.epochs_for(13_000, false), 5);
+        assert_eq!(settings.epochs_for(320, false), 30);
+        assert_eq!(settings.epochs_for(320, true), 15);
+        let fixed = TrainingSettings { epochs: Some(2), ..settings };
+        assert_eq!(fixed.epochs_for(320, true), 2);
+    }
+
+    #[test]
+    fn unknown_keys_are_refused() {
+        let error = serde_json::from_str::<GateSettings>(r#"{"margn": 0.1}"#).unwrap_err();
+        assert!(error.to_string().contains("margn"), "{error}");
+    }
+
+    #[test]
+    fn learning_rate_falls_with_width() {
+        let settings = TrainingSettings::default();
+        assert!((settings.learning_rate_for(384) - 2e-4).abs() < 1e-12);
+        assert!(settings.learning_rate_for(768) < settings.learning_rate_for(256));
+    }
+}

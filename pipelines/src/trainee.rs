@@ -1,0 +1,178 @@
+//! The joint model as burn-train's learner sees it: loss, training step, validation step.
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::{Int, Tensor, activation};
+use burn::train::{InferenceStep, TrainOutput, TrainStep};
+use std::sync::Arc;
+
+use crate::batch::Batch;
+use crate::distilbert::{ForwardOptions, JointModel};
+use crate::metrics::JointOutput;
+
+/// What the loss depends on besides the model.
+#[derive(Clone, Debug, Default)]
+pub struct Objective {
+    /// Label smoothing of the function head, in [0, 1].
+    pub label_smoothing: f32,
+    /// Weight of the argument loss.
+    pub argument_loss_weight: f32,
+    /// Dropout while training.
+    pub options: ForwardOptions,
+}
+
+/// A model together with its objective.
+#[derive(Module, Debug)]
+pub struct Trainee {
+    /// The weights.
+    pub model: JointModel,
+    #[module(skip)]
+    objective: Arc<Objective>,
+}
+
+/// Loss and logits of a batch.
+struct Forward {
+    /// `[1]`
+    loss: Tensor<1>,
+    /// `[batch_size, functions]`
+    functions: Tensor<2>,
+    /// `[words, tags]`
+    tags: Option<Tensor<2>>,
+}
+
+impl Trainee {
+    /// Puts `model` in front of `objective`.
+    pub fn new(model: JointModel, objective: Objective) -> Self {
+        Self { model, objective: Arc::new(objective) }
+    }
+
+    fn forward(&self, batch: &Batch, options: &ForwardOptions) -> Forward {
+        let [batch_size, seq_length] = batch.input_ids.dims();
+        let hidden = self.model.hidden(batch.input_ids.clone(), batch.padding.clone(), options);
+        let device = hidden.device();
+        let first = Tensor::<1, Int>::arange_step(
+            0..(batch_size * seq_length) as i64,
+            seq_length,
+            &device,
+        );
+        let functions = self.model.function_logits(hidden.clone().select(0, first), options);
+        let mut loss = cross_entropy(
+            functions.clone(),
+            batch.functions.clone(),
+            batch.weights.clone(),
+            self.objective.label_smoothing,
+        );
+        let mut tags = None;
+        if let (Some(words), Some(targets), Some(weights)) =
+            (&batch.words, &batch.tags, &batch.word_weights)
+        {
+            let logits = self.model.tag_logits(hidden.select(0, words.clone()), options);
+            let tag_loss = cross_entropy(logits.clone(), targets.clone(), weights.clone(), 0.0);
+            loss = loss + tag_loss * self.objective.argument_loss_weight;
+            tags = Some(logits);
+        }
+        Forward { loss, functions, tags }
+    }
+}
+
+/// Mean weighted cross entropy with label smoothing (arXiv 1512.00567).
+///
+/// # Shapes
+/// - logits: `[rows, classes]`
+/// - targets, weights: `[rows]`
+/// - output: `[1]`
+pub(crate) fn cross_entropy(
+    logits: Tensor<2>,
+    targets: Tensor<1, Int>,
+    weights: Tensor<1>,
+    smoothing: f32,
+) -> Tensor<1> {
+    let [rows, _classes] = logits.dims();
+    let log_probabilities = activation::log_softmax(logits, 1);
+    let picked = log_probabilities.clone().gather(1, targets.reshape([rows, 1])).reshape([rows]);
+    let per_row = match smoothing > 0.0 {
+        true => {
+            let uniform = log_probabilities.mean_dim(1).reshape([rows]);
+            picked * (1.0 - smoothing) + uniform * smoothing
+        }
+        false => picked,
+    };
+    -(per_row * weights).mean()
+}
+
+fn scalar(loss: Tensor<1>) -> f64 {
+    loss.into_data().iter::<f64>().next().unwrap_or(f64::NAN)
+}
+
+impl TrainStep for Trainee {
+    type Input = Batch;
+    type Output = JointOutput;
+
+    fn step(&self, batch: Batch) -> TrainOutput<JointOutput> {
+        let forward = self.forward(&batch, &self.objective.options);
+        let output = JointOutput {
+            loss: scalar(forward.loss.clone().inner()),
+            examples: batch.word_counts.len(),
+            functions_right: 0,
+            exact: 0,
+        };
+        let gradients = GradientsParams::from_grads(forward.loss.backward(), self);
+        TrainOutput { grads: gradients, item: output }
+    }
+}
+
+impl InferenceStep for Trainee {
+    type Input = Batch;
+    type Output = JointOutput;
+
+    fn step(&self, batch: Batch) -> JointOutput {
+        let forward = self.forward(&batch, &ForwardOptions::default());
+        let [batch_size, _] = batch.input_ids.dims();
+        let right = matches(forward.functions, batch.functions.clone());
+        let tags_right = match (forward.tags, batch.tags.clone()) {
+            (Some(logits), Some(targets)) => matches(logits, targets),
+            _ => Vec::new(),
+        };
+        let mut words = tags_right.iter();
+        let mut exact = 0;
+        for (function_right, count) in right.iter().zip(&batch.word_counts) {
+            let arguments_right = words.by_ref().take(*count).fold(true, |all, right| all & right);
+            exact += usize::from(*function_right && arguments_right);
+        }
+        JointOutput {
+            loss: scalar(forward.loss),
+            examples: batch_size,
+            functions_right: right.iter().filter(|right| **right).count(),
+            exact,
+        }
+    }
+}
+
+/// Whether the largest logit of each row is the target's.
+fn matches(logits: Tensor<2>, targets: Tensor<1, Int>) -> Vec<bool> {
+    let [rows, _classes] = logits.dims();
+    let predicted = logits.argmax(1).reshape([rows]);
+    predicted.equal(targets).into_data().iter::<bool>().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    #[test]
+    fn cross_entropy_by_hand() {
+        let device = Device::flex();
+        let logits = Tensor::<2>::from_data([[0.0, 0.0], [2.0, 0.0]], &device);
+        let targets = Tensor::<1, Int>::from_data([0, 1], &device);
+        let weights = Tensor::<1>::from_data([1.0, 1.0], &device);
+        // ln 2 and ln(1 + e^2), halved.
+        let expected = (2f64.ln() + (1.0 + 2f64.exp()).ln()) / 2.0;
+        let loss = scalar(cross_entropy(logits.clone(), targets.clone(), weights.clone(), 0.0));
+        assert!((loss - expected).abs() < 1e-6, "{loss} {expected}");
+        // Smoothing moves half of 0.2 to the other class: mean log p of both.
+        let smooth = scalar(cross_entropy(logits, targets, weights, 0.2));
+        let uniform = (2f64.ln() + ((1.0 + 2f64.exp()).ln() + (1.0 + (-2f64).exp()).ln()) / 2.0) / 2.0;
+        assert!((smooth - (0.8 * expected + 0.2 * uniform)).abs() < 1e-6, "{smooth}");
+    }
+}

@@ -1,0 +1,177 @@
+//! What is remembered: labelled sentences and answers, found by the same words or by the nearest embedding.
+//!
+//! Two layers. The *fixed* one holds the examples of `functions.json`, a class-balanced sample of the imported examples
+//! and the imported answers; it changes when those files do. The *live* one holds what people said in conversations
+//! (corrections, approvals, taught answers); it is read again after every opinion and is small.
+//!
+//! Invariants: a held-out or validation text of a file is never here, so that memory cannot flatter an evaluation; what
+//! people said in conversations always is, at once. An embedding belongs to the model that the memory was built with.
+
+mod cache;
+mod layer;
+mod sources;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use mynah_data::{Slot, Source};
+
+pub use cache::EmbeddingCache;
+pub use layer::Layer;
+pub(crate) use layer::{dot, embed, head};
+pub(crate) use sources::{fixed_entries, is_out_of_scope, live_entries};
+
+/// A remembered sentence.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// The sentence.
+    pub text: String,
+    /// What it means.
+    pub meaning: Meaning,
+    /// How it came to its label.
+    pub source: Source,
+    /// Where it comes from: `functions.json#name:3`, `file:line` or an interaction's id.
+    pub origin: String,
+    /// When it was labelled, where that is known.
+    pub at: Option<Timestamp>,
+}
+
+/// What a remembered sentence means.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Meaning {
+    /// A function's name, or `oos`, and where its arguments are in the sentence.
+    Function {
+        /// The function.
+        name: String,
+        /// The arguments.
+        slots: Vec<Slot>,
+    },
+    /// An answer to give.
+    Answer(String),
+    /// The description of a function: near it, but not something anybody says.
+    Description(String),
+}
+
+impl Entry {
+    /// Whether a person said so in a conversation, rather than beforehand in a file.
+    pub fn is_live(&self) -> bool {
+        matches!(self.source, Source::Corrected | Source::Taught | Source::Confirmed)
+    }
+}
+
+/// Both layers; an entry's number counts through the fixed layer, then the live one.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    fixed: Arc<Layer>,
+    live: Arc<Layer>,
+}
+
+impl Memory {
+    /// A memory of two layers that were built with the same model.
+    pub fn new(fixed: Arc<Layer>, live: Arc<Layer>) -> Self {
+        Self { fixed, live }
+    }
+
+    /// The same fixed layer with another live one.
+    pub fn with_live(&self, live: Layer) -> Self {
+        Self { fixed: Arc::clone(&self.fixed), live: Arc::new(live) }
+    }
+
+    /// The layer of what people said in conversations.
+    pub fn live(&self) -> &Layer {
+        &self.live
+    }
+
+    /// The layer of what files say.
+    pub fn fixed(&self) -> &Layer {
+        &self.fixed
+    }
+
+    /// How many sentences are remembered.
+    pub fn len(&self) -> usize {
+        self.fixed.len() + self.live.len()
+    }
+
+    /// Whether nothing is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// An entry by its number.
+    pub fn entry(&self, number: usize) -> Option<&Entry> {
+        match number.checked_sub(self.fixed.len()) {
+            None => self.fixed.entry(number),
+            Some(number) => self.live.entry(number),
+        }
+    }
+
+    /// The entry of the same words; what people said in conversations comes first.
+    pub fn exact(&self, text: &str) -> Option<usize> {
+        let key = key(text);
+        let live = self.live.exact(&key).map(|number| self.fixed.len() + number);
+        live.or_else(|| self.fixed.exact(&key))
+    }
+
+    /// The `count` nearest entries with their cosine similarities, nearest first.
+    pub fn nearest(&self, embedding: &[f32], count: usize) -> Vec<(usize, f32)> {
+        let mut found = self.fixed.nearest(embedding, count);
+        let live = self.live.nearest(embedding, count);
+        found.extend(live.into_iter().map(|(number, similarity)| (self.fixed.len() + number, similarity)));
+        found.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        found.truncate(count);
+        found
+    }
+}
+
+/// The form in which two texts are "the same words": lower case, without punctuation, one space between words.
+///
+/// A text without any word is compared as it is.
+pub fn key(text: &str) -> String {
+    let mut key = String::with_capacity(text.len());
+    for word in text.split(|c: char| !(c.is_alphanumeric() || c == '\'' || c == '’')) {
+        let word = word.trim_matches(['\'', '’']);
+        if word.is_empty() {
+            continue;
+        }
+        if !key.is_empty() {
+            key.push(' ');
+        }
+        key.extend(word.chars().flat_map(char::to_lowercase));
+    }
+    if key.is_empty() { text.trim().to_owned() } else { key }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(text: &str, source: Source) -> Entry {
+        Entry { text: text.into(), meaning: Meaning::Answer(text.into()), source, origin: String::new(), at: None }
+    }
+
+    #[test]
+    fn the_same_words_have_the_same_key() {
+        assert_eq!(key("  What's  the TIME, please?! "), key("what's the time please"));
+        assert_ne!(key("wake me at 7"), key("wake me at 8"));
+        assert_eq!(key("?!"), "?!");
+        assert_eq!(key(""), "");
+    }
+
+    #[test]
+    fn entries_are_numbered_through_both_layers() {
+        let fixed = Layer::from_embeddings(
+            vec![entry("a", Source::Written), entry("b", Source::Written)],
+            vec![1.0, 0.0, 0.0, 1.0],
+        );
+        let live = Layer::from_embeddings(vec![entry("a", Source::Corrected)], vec![0.6, 0.8]);
+        let memory = Memory::new(Arc::new(fixed), Arc::new(live));
+        assert_eq!(memory.exact("A!"), Some(2), "what people said comes first");
+        assert_eq!(memory.exact("b"), Some(1));
+        assert_eq!(memory.exact("c"), None);
+        let nearest = memory.nearest(&[0.0, 1.0], 2);
+        assert_eq!(nearest, [(1, 1.0), (2, 0.8)]);
+        assert!(memory.entry(2).is_some_and(Entry::is_live));
+        assert_eq!(memory.entry(3), None);
+        assert_eq!(memory.nearest(&[], 2), [], "an embedding of another width is near nothing");
+    }
+}

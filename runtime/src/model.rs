@@ -1,0 +1,214 @@
+//! A loaded checkpoint: text in, [`Prediction`] out.
+//!
+//! It says what the network computed and nothing more: whether to act, ask or abstain is decided elsewhere.
+//!
+//! Invariants: a [`Model`] is immutable, `Send` and `Sync`; predicting takes `&self`, never fails and never panics
+//! whatever the text is, because everything that could be wrong with the checkpoint was found when it was loaded. A
+//! batch gives what its texts give alone.
+
+use mynah_data::Slot;
+
+use crate::checkpoint::{Calibration, Checkpoint, Config, Labels};
+use crate::encoder::{Encoder, EncoderOptions, Hidden, Precision};
+use crate::error::Result;
+use crate::heads::{AnswerSpan, Heads, embedding, softmax};
+use crate::tokenizer::{Encoding, PASSAGE_TOKENS, PairEncoding, Tokenizer, UTTERANCE_TOKENS};
+
+/// Functions listed in [`Prediction::probabilities`]; enough to explain a decision and to offer alternatives.
+pub const TOP_FUNCTIONS: usize = 5;
+
+/// Windows of a passage that [`Model::answer`] reads; with [`PASSAGE_TOKENS`] about 2,000 tokens or three pages.
+pub const ANSWER_WINDOWS: usize = 8;
+
+/// Tokens that go through the encoder at once; bounds the memory of a large batch.
+const MAX_BATCH_TOKENS: usize = 4096;
+
+/// What the model makes of a text.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Prediction {
+    /// The most probable function (`oos` is one of them), or `None` when the checkpoint has no function head.
+    pub function: Option<String>,
+    /// The [`TOP_FUNCTIONS`] most probable functions with their calibrated probabilities, best first.
+    pub probabilities: Vec<(String, f32)>,
+    /// The calibrated probability of `function`, in [0, 1]; 0 without a function head.
+    pub confidence: f32,
+    /// The arguments found, in the order of the text, without overlaps.
+    pub slots: Vec<Slot>,
+    /// The mean of the hidden states, L2-normalised: the dot product of two is their cosine similarity.
+    pub embedding: Vec<f32>,
+    /// The raw scores of all functions in the order of [`Labels::functions`]; empty without a function head.
+    pub function_logits: Vec<f32>,
+}
+
+/// An encoder with its tokenizer and whatever heads the checkpoint has.
+#[derive(Debug)]
+pub struct Model {
+    tokenizer: Tokenizer,
+    encoder: Encoder,
+    heads: Heads,
+    calibration: Calibration,
+}
+
+impl Model {
+    /// Loads a checkpoint with default [`EncoderOptions`].
+    ///
+    /// # Errors
+    /// Whatever is wrong with any file or tensor of the checkpoint.
+    pub fn load(checkpoint: &Checkpoint, precision: Precision) -> Result<Self> {
+        Self::load_with(checkpoint, precision, EncoderOptions::default())
+    }
+
+    /// Loads a checkpoint.
+    ///
+    /// # Errors
+    /// Whatever is wrong with any file or tensor of the checkpoint.
+    pub fn load_with(checkpoint: &Checkpoint, precision: Precision, options: EncoderOptions) -> Result<Self> {
+        Ok(Self {
+            tokenizer: Tokenizer::from_checkpoint(checkpoint)?,
+            heads: Heads::load(checkpoint)?,
+            calibration: checkpoint.calibration()?,
+            encoder: Encoder::load_with(checkpoint, precision, options)?,
+        })
+    }
+
+    /// Predicts one text; its first [`UTTERANCE_TOKENS`] tokens are looked at.
+    pub fn predict(&self, text: &str) -> Prediction {
+        let encoding = self.encode(text);
+        let hidden = self.encoder.run(&[&encoding.input_ids]);
+        self.prediction(text, &encoding, hidden.sequence(0))
+    }
+
+    /// Predicts several texts at once, each as [`Model::predict`] would.
+    pub fn predict_batch(&self, texts: &[&str]) -> Vec<Prediction> {
+        self.map_hidden(texts, |text, encoding, rows| self.prediction(text, encoding, rows))
+    }
+
+    /// The embeddings of several texts, each the mean of its hidden states, L2-normalised.
+    ///
+    /// # Shapes
+    /// `[texts, dim]`
+    pub fn embed(&self, texts: &[&str]) -> Vec<Vec<f32>> {
+        let dim = self.dim();
+        self.map_hidden(texts, |_, _, rows| embedding(rows, dim))
+    }
+
+    /// The raw scores of all functions; empty rows without a function head.
+    ///
+    /// # Shapes
+    /// `[texts, functions]`
+    pub fn function_logits(&self, texts: &[&str]) -> Vec<Vec<f32>> {
+        let dim = self.dim();
+        self.map_hidden(texts, |_, _, rows| self.heads.function_logits(&rows[..dim]))
+    }
+
+    /// Finds the answer to a question in a passage, or `None` when the checkpoint has no answer head, the passage is
+    /// empty, or the head prefers to say that the passage does not answer.
+    ///
+    /// The first [`ANSWER_WINDOWS`] windows of [`PASSAGE_TOKENS`] tokens are read.
+    pub fn answer(&self, question: &str, passage: &str) -> Option<AnswerSpan> {
+        if !self.heads.has_answers() {
+            return None;
+        }
+        let max_tokens = PASSAGE_TOKENS.min(self.config().max_position_embeddings);
+        let windows = self.tokenizer.encode_pair(question, passage, max_tokens, ANSWER_WINDOWS);
+        let input_ids: Vec<&[u32]> = windows.iter().map(|window| window.input_ids.as_slice()).collect();
+        let hidden = self.encoder.run(&input_ids);
+        let answer = |(index, window): (usize, &PairEncoding)| {
+            self.heads.answer(passage, window, hidden.sequence(index))
+        };
+        windows.iter().enumerate().filter_map(answer).max_by(|a, b| a.score.total_cmp(&b.score))
+    }
+
+    /// Whether the checkpoint has a function head.
+    pub fn has_functions(&self) -> bool {
+        self.heads.has_functions()
+    }
+
+    /// Whether the checkpoint has an answer head.
+    pub fn has_answers(&self) -> bool {
+        self.heads.has_answers()
+    }
+
+    /// What the rows of the heads mean; empty for a base model.
+    pub fn labels(&self) -> &Labels {
+        self.heads.labels()
+    }
+
+    /// Temperature and thresholds.
+    pub fn calibration(&self) -> &Calibration {
+        &self.calibration
+    }
+
+    /// The sizes of the encoder.
+    pub fn config(&self) -> &Config {
+        self.encoder.config()
+    }
+
+    /// The width of an embedding.
+    pub fn dim(&self) -> usize {
+        self.config().dim
+    }
+
+    /// The arithmetic of the encoder.
+    pub fn precision(&self) -> Precision {
+        self.encoder.precision()
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The encoder.
+    pub fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    fn encode(&self, text: &str) -> Encoding {
+        self.tokenizer.encode(text, UTTERANCE_TOKENS.min(self.config().max_position_embeddings))
+    }
+
+    /// Encodes the texts in batches of bounded size, and maps each with its hidden states.
+    fn map_hidden<T>(&self, texts: &[&str], map: impl Fn(&str, &Encoding, &[f32]) -> T) -> Vec<T> {
+        let encodings: Vec<Encoding> = texts.iter().map(|text| self.encode(text)).collect();
+        let mut mapped = Vec::with_capacity(texts.len());
+        while mapped.len() < texts.len() {
+            let first = mapped.len();
+            let mut tokens = 0;
+            let fits = |encoding: &&Encoding| {
+                tokens += encoding.input_ids.len();
+                tokens <= MAX_BATCH_TOKENS
+            };
+            let count = encodings[first..].iter().take_while(fits).count().max(1);
+            let batch = &encodings[first..first + count];
+            let input_ids: Vec<&[u32]> = batch.iter().map(|encoding| encoding.input_ids.as_slice()).collect();
+            let hidden: Hidden = self.encoder.run(&input_ids);
+            for (index, encoding) in batch.iter().enumerate() {
+                mapped.push(map(texts[first + index], encoding, hidden.sequence(index)));
+            }
+        }
+        mapped
+    }
+
+    /// # Shapes
+    /// `rows`: `[tokens, dim]`
+    fn prediction(&self, text: &str, encoding: &Encoding, rows: &[f32]) -> Prediction {
+        let dim = self.dim();
+        let function_logits = self.heads.function_logits(&rows[..dim]);
+        let probabilities = softmax(&function_logits, self.calibration.temperature);
+        let functions = &self.labels().functions;
+        let mut best: Vec<usize> = (0..probabilities.len()).collect();
+        best.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]).then(a.cmp(&b)));
+        best.truncate(TOP_FUNCTIONS);
+        let probabilities: Vec<(String, f32)> =
+            best.into_iter().map(|index| (functions[index].clone(), probabilities[index])).collect();
+        Prediction {
+            function: probabilities.first().map(|(function, _)| function.clone()),
+            confidence: probabilities.first().map_or(0.0, |&(_, probability)| probability),
+            slots: self.heads.slots(text, encoding, rows),
+            embedding: embedding(rows, dim),
+            probabilities,
+            function_logits,
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Opening a home: handlers, settings, the clock and the fault points.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use jiff::Zoned;
+use mynah_data::{Home, Log, LogOptions};
+use mynah_registry::{Registry, RegistryOptions};
+
+use super::fingerprint::Fingerprint;
+use super::{Inner, Mynah, MynahError, loading};
+use crate::encoder::Precision;
+use crate::functions::Call;
+use crate::settings::RuntimeSettings;
+
+/// Runs a function for the app and says what to reply.
+pub(crate) type FunctionHandler = Arc<dyn Fn(&Call) -> Result<String, HandlerError> + Send + Sync>;
+
+/// Tells the time; the time zone decides what "tomorrow" is.
+pub(crate) type Clock = Arc<dyn Fn() -> Zoned + Send + Sync>;
+
+/// Why a function could not be run, in words for the person who asked.
+///
+/// Every error converts into it with `?`.
+pub struct HandlerError {
+    message: String,
+}
+
+impl HandlerError {
+    /// An error of these words.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into() }
+    }
+}
+
+impl<E: std::error::Error> From<E> for HandlerError {
+    fn from(error: E) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+impl fmt::Display for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl fmt::Debug for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("HandlerError").field(&self.message).finish()
+    }
+}
+
+/// How a home is opened; see [`Mynah::builder`].
+#[must_use = "nothing is opened before `open`"]
+pub struct Builder {
+    home: PathBuf,
+    handlers: HashMap<String, FunctionHandler>,
+    settings: Option<RuntimeSettings>,
+    precision: Option<Precision>,
+    memory: Option<bool>,
+    client: String,
+    clock: Clock,
+    log: LogOptions,
+    registry: RegistryOptions,
+}
+
+impl Builder {
+    pub(super) fn new(home: &Path) -> Self {
+        Self {
+            home: home.to_owned(),
+            handlers: HashMap::new(),
+            settings: None,
+            precision: None,
+            memory: None,
+            client: "app".to_owned(),
+            clock: Arc::new(Zoned::now),
+            log: LogOptions::default(),
+            registry: RegistryOptions::default(),
+        }
+    }
+
+    /// Registers what runs a function; its words are the reply.
+    ///
+    /// Without a handler the reply carries the call for the app to run. A handler that panics makes an error reply.
+    pub fn function_handler(
+        mut self,
+        function: impl Into<String>,
+        handler: impl Fn(&Call) -> Result<String, HandlerError> + Send + Sync + 'static,
+    ) -> Self {
+        self.handlers.insert(function.into(), Arc::new(handler));
+        self
+    }
+
+    /// Uses these settings instead of the `[runtime]` table of the home's `mynah.toml`.
+    pub fn settings(mut self, settings: RuntimeSettings) -> Self {
+        self.settings = Some(settings);
+        self
+    }
+
+    /// Overrides the arithmetic of the encoder.
+    pub fn precision(mut self, precision: Precision) -> Self {
+        self.precision = Some(precision);
+        self
+    }
+
+    /// Overrides whether corrections, taught answers and examples are looked up.
+    pub fn memory(mut self, memory: bool) -> Self {
+        self.memory = Some(memory);
+        self
+    }
+
+    /// The name in the log of who talks; `app` by default.
+    pub fn client(mut self, client: impl Into<String>) -> Self {
+        self.client = client.into();
+        self
+    }
+
+    /// What tells the time; the system's clock and time zone by default.
+    pub fn clock(mut self, clock: impl Fn() -> Zoned + Send + Sync + 'static) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// The fault points of the log.
+    pub fn log_options(mut self, options: LogOptions) -> Self {
+        self.log = options;
+        self
+    }
+
+    /// The fault points and the clock of the registry.
+    pub fn registry_options(mut self, options: RegistryOptions) -> Self {
+        self.registry = options;
+        self
+    }
+
+    /// Opens the home; one that does not exist is made, with the starter model in it.
+    ///
+    /// # Errors
+    /// When the home cannot be made or read, or one of its files needs mending.
+    pub fn open(self) -> Result<Mynah, MynahError> {
+        let home = Home::new(&self.home);
+        let mut settings = match self.settings {
+            Some(settings) => settings,
+            None => RuntimeSettings::read(&home.settings_path())?,
+        };
+        settings.precision = self.precision.unwrap_or(settings.precision);
+        settings.memory = self.memory.unwrap_or(settings.memory);
+        settings.validate()?;
+        home.create()?;
+        let registry = Registry::open_with(&home.registry_dir(), self.registry)?;
+        loading::ensure_base(&home, &registry)?;
+        let log = Log::open_with(&home, self.log);
+        // Taken before loading: what changes meanwhile is noticed at the first reply.
+        let seen = Fingerprint::of(&home, &registry)?;
+        let (loaded, warnings) = loading::open(&home, &registry, &log, &settings)?;
+        let inner = Inner {
+            home,
+            settings,
+            client: self.client,
+            handlers: self.handlers,
+            clock: self.clock,
+            registry,
+            log,
+            loaded: ArcSwap::from_pointee(loaded),
+            seen: Mutex::new(seen),
+            warnings: Mutex::new(Vec::new()),
+        };
+        warnings.into_iter().for_each(|warning| inner.warn(warning));
+        Ok(Mynah { inner: Arc::new(inner) })
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("home", &self.home).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,225 @@
+//! The state that replies are made from, and what it understands of a text.
+//!
+//! Invariant: a [`Loaded`] never changes; its memory and knowledge were embedded with its own model.
+
+use std::sync::Arc;
+
+use jiff::Zoned;
+use mynah_data::{Functions, Slot};
+use mynah_registry::Version;
+
+use crate::decision::{Decision, Evidence, Label, Neighbour, Thresholds, decide, is_question};
+use crate::extract::Text;
+use crate::functions::{Draft, Parameter, Tool, Toolbox};
+use crate::knowledge::{Found, Knowledge};
+use crate::memory::{Entry, Meaning, Memory};
+use crate::model::{Model, Prediction};
+use crate::settings::RuntimeSettings;
+
+/// Remembered sentences that have a say in a decision.
+pub(crate) const NEIGHBOURS: usize = 12;
+
+/// Examples of a function that are tried as patterns for its arguments.
+const MAX_PATTERNS: usize = 40;
+
+/// The version that made a reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served {
+    /// `v12`, or `base1` before anything was trained.
+    pub name: String,
+    /// The digest of its manifest.
+    pub digest: String,
+}
+
+impl From<&Version> for Served {
+    fn from(version: &Version) -> Self {
+        Self { name: version.name.clone(), digest: version.manifest_digest.to_string() }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Loaded {
+    pub model: Arc<Model>,
+    pub version: Option<Served>,
+    pub toolbox: Arc<Toolbox>,
+    pub functions: Arc<Functions>,
+    pub memory: Memory,
+    pub knowledge: Arc<Knowledge>,
+    pub thresholds: Thresholds,
+    /// Whether the same or nearly the same words decide.
+    remembers: bool,
+}
+
+/// What is known of a text, and what follows from it.
+#[derive(Debug, Clone)]
+pub(crate) struct Understanding {
+    pub prediction: Prediction,
+    pub evidence: Evidence,
+    pub decision: Decision,
+}
+
+impl Loaded {
+    pub fn new(
+        model: Arc<Model>,
+        version: Option<Served>,
+        toolbox: Arc<Toolbox>,
+        functions: Arc<Functions>,
+        memory: Memory,
+        knowledge: Arc<Knowledge>,
+        settings: &RuntimeSettings,
+    ) -> Self {
+        let thresholds = thresholds(&model, settings);
+        Self { model, version, toolbox, functions, memory, knowledge, thresholds, remembers: settings.memory }
+    }
+
+    pub fn set_model(&mut self, model: Arc<Model>, version: Option<Served>, settings: &RuntimeSettings) {
+        self.thresholds = thresholds(&model, settings);
+        (self.model, self.version) = (model, version);
+    }
+
+    /// The functions of `functions.json`, then those that only the model knows.
+    pub fn function_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.functions.functions.iter().map(|function| function.name.clone()).collect();
+        for name in &self.model.labels().functions {
+            if !crate::memory::is_out_of_scope(name) && !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        names
+    }
+
+    /// Weighs everything that is known about a text.
+    pub fn understand(&self, text: &str, prediction: Prediction) -> Understanding {
+        let neighbour = |entry: usize, similarity: f32| {
+            let Entry { meaning, .. } = self.memory.entry(entry)?;
+            let label = match meaning {
+                Meaning::Function { name, .. } | Meaning::Description(name) => Label::Function(name.clone()),
+                Meaning::Answer(_) => Label::Answer,
+            };
+            let known_to_head =
+                matches!(&label, Label::Function(name) if self.model.labels().function_id(name).is_some());
+            let live = self.memory.entry(entry).is_some_and(Entry::is_live);
+            Some(Neighbour { entry, label, similarity, live, known_to_head })
+        };
+        let exact = self.remembers.then(|| self.memory.exact(text)).flatten().and_then(|entry| neighbour(entry, 1.0));
+        let nearest = self
+            .memory
+            .nearest(&prediction.embedding, NEIGHBOURS)
+            .into_iter()
+            .filter_map(|(entry, similarity)| neighbour(entry, similarity));
+        let evidence = Evidence {
+            head: prediction.function.clone().map(|function| (function, prediction.confidence)),
+            exact,
+            nearest: nearest.collect(),
+            passage: self.knowledge.nearest(&prediction.embedding).map(|found| found.similarity),
+            question: is_question(text),
+        };
+        let decision = decide(&evidence, &self.thresholds);
+        Understanding { prediction, evidence, decision }
+    }
+
+    pub fn passage(&self, prediction: &Prediction) -> Option<Found<'_>> {
+        self.knowledge.nearest(&prediction.embedding)
+    }
+
+    /// The arguments of a function in a text.
+    ///
+    /// A remembered sentence of the same words knows them; else the arguments head tags them; what it was not trained on
+    /// is read off the nearest examples or recognised by its form.
+    pub fn draft(&self, function: &str, text: &str, understanding: &Understanding, now: &Zoned) -> Draft {
+        let words = Text::new(text);
+        let remembered = understanding.evidence.exact.as_ref().and_then(|exact| self.memory.entry(exact.entry));
+        if let Some(Entry { text: same, meaning: Meaning::Function { name, slots }, .. }) = remembered
+            && name == function
+            && !slots.is_empty()
+        {
+            let slots = if same == text { slots.clone() } else { words.align(same, slots) };
+            let draft = self.toolbox.draft(function, &slots, now);
+            if draft.missing.is_empty() && !draft.arguments.is_empty() {
+                return draft;
+            }
+        }
+        let tagged = self.tagged(function, &understanding.prediction.slots);
+        let Some(tool) = self.toolbox.get(function) else { return self.toolbox.draft(function, &tagged, now) };
+        let mut draft = self.toolbox.draft(function, &tagged, now);
+        let untaught = |parameter: &&Parameter| self.model.labels().tag_id(&format!("B-{}", parameter.name)).is_none();
+        if tool.parameters.iter().any(|parameter| untaught(&parameter)) {
+            let aligned = self.read_off_examples(tool, &words, understanding, now);
+            self.add(
+                &mut draft,
+                aligned
+                    .into_iter()
+                    .filter(|slot| tool.parameter(&slot.name).is_some_and(|parameter| untaught(&parameter))),
+                now,
+            );
+        }
+        for parameter in tool.parameters.iter().filter(|parameter| parameter.required || untaught(parameter)) {
+            if draft.arguments.iter().any(|argument| argument.name == parameter.name) {
+                continue;
+            }
+            let taken: Vec<Slot> = draft.arguments.iter().filter_map(|argument| argument.slot()).collect();
+            let found = words.recognise(parameter, &taken, now);
+            self.add(&mut draft, found.into_iter(), now);
+        }
+        draft
+    }
+
+    /// What the arguments head found that the function can have.
+    pub fn tagged(&self, function: &str, slots: &[Slot]) -> Vec<Slot> {
+        let can_have = |slot: &&Slot| match (self.toolbox.get(function), self.model.labels().arguments.get(function)) {
+            (Some(tool), _) => tool.parameter(&slot.name).is_some(),
+            (None, Some(names)) => names.contains(&slot.name),
+            (None, None) => true,
+        };
+        slots.iter().filter(can_have).cloned().collect()
+    }
+
+    fn add(&self, draft: &mut Draft, slots: impl Iterator<Item = Slot>, now: &Zoned) {
+        for slot in slots {
+            let overlaps = draft
+                .arguments
+                .iter()
+                .any(|known| known.name == slot.name || (slot.start < known.end && slot.end > known.start));
+            let read = self.toolbox.draft(&draft.function, std::slice::from_ref(&slot), now).arguments;
+            if let (false, Some(argument)) = (overlaps, read.into_iter().next()) {
+                self.toolbox.set(draft, argument);
+            }
+        }
+    }
+
+    /// The arguments by the example that explains most of them; of equal ones the nearest.
+    fn read_off_examples(&self, tool: &Tool, words: &Text, understanding: &Understanding, now: &Zoned) -> Vec<Slot> {
+        let near = understanding.evidence.nearest.iter().filter_map(|one| self.memory.entry(one.entry));
+        let others = self.memory.live().entries().iter().chain(self.memory.fixed().entries());
+        let patterns = near.chain(others).filter_map(|entry| match &entry.meaning {
+            Meaning::Function { name, slots } if *name == tool.function.name && !slots.is_empty() => {
+                Some((entry.text.as_str(), slots))
+            }
+            _ => None,
+        });
+        let readable = |slot: Slot| {
+            let parameter = tool.parameter(&slot.name)?;
+            parameter.read(&slot.value, now)?;
+            Some(words.tighten(slot, parameter, now))
+        };
+        let mut best: Vec<Slot> = Vec::new();
+        for (text, slots) in patterns.take(MAX_PATTERNS) {
+            let found: Vec<Slot> = words.align(text, slots).into_iter().filter_map(readable).collect();
+            if found.len() > best.len() {
+                best = found;
+            }
+        }
+        best
+    }
+}
+
+fn thresholds(model: &Model, settings: &RuntimeSettings) -> Thresholds {
+    let calibration = model.calibration();
+    Thresholds {
+        act: settings.threshold.unwrap_or(calibration.threshold),
+        // Above every cosine when nothing may be remembered: examples then only vote.
+        memory: if settings.memory { settings.memory_threshold.unwrap_or(calibration.memory_threshold) } else { 2.0 },
+        vote: settings.vote_threshold,
+        knowledge: settings.knowledge_threshold,
+    }
+}

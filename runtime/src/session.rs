@@ -1,0 +1,191 @@
+//! A conversation: every turn is answered in the context of those before it, and logged before its reply is given.
+//!
+//! Invariants: a reply that was returned is in the log, on the disk; a turn whose log line could not be written has no reply
+//! and leaves the context as it was. (A function's handler has run by then, because its words are the reply.)
+
+mod context;
+mod feedback;
+mod phrases;
+mod reply;
+mod turn;
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use mynah_data::{
+    CallRecord, FeedbackRecord, InteractionRecord, Record, ReplyRecord, SessionLog, new_feedback_id, new_interaction_id,
+};
+
+pub use feedback::Feedback;
+pub use reply::{NearExample, PassageSource, Reply, ReplyKind, ReplySource, Why};
+
+use crate::mynah::{Mynah, MynahError};
+use context::Context;
+use turn::{Outcome, Turn};
+
+/// Turns whose texts are kept for feedback; those before are looked up in the log.
+const MAX_TURNS: usize = 256;
+
+/// A conversation with one person or program.
+///
+/// Dropped without [`Session::end`] it stays unfinished in the log, like one whose process was killed.
+#[derive(Debug)]
+pub struct Session {
+    mynah: Mynah,
+    log: Log,
+    context: Context,
+    turns: VecDeque<(String, String)>,
+    ended: bool,
+}
+
+/// The session's file, which has no `Debug` of its own.
+struct Log(SessionLog);
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.id())
+    }
+}
+
+impl Session {
+    pub(crate) fn new(mynah: Mynah, log: SessionLog) -> Self {
+        Self { mynah, log: Log(log), context: Context::default(), turns: VecDeque::new(), ended: false }
+    }
+
+    /// The session's id.
+    pub fn id(&self) -> &str {
+        self.log.0.id()
+    }
+
+    /// The session's log file.
+    pub fn path(&self) -> &Path {
+        self.log.0.path()
+    }
+
+    /// Replies to a text.
+    ///
+    /// # Errors
+    /// When the turn cannot be logged, or the session has ended. Whatever the text is, there is a reply.
+    pub fn respond(&mut self, text: &str) -> Result<Reply, MynahError> {
+        self.check_open()?;
+        let started = Instant::now();
+        self.mynah.refresh();
+        let loaded = self.mynah.loaded();
+        let now = self.mynah.now();
+        let turn =
+            Turn { loaded: &loaded, handlers: &self.mynah.inner().handlers, now: &now, text, context: &self.context };
+        let outcome = turn.reply();
+
+        let id = new_interaction_id();
+        let correction = match (&outcome.correction, &self.context.last) {
+            (Some(correction), Some(last)) => Some(FeedbackRecord {
+                id: new_feedback_id(),
+                interaction: last.interaction.clone(),
+                session: self.id().to_owned(),
+                at: Timestamp::now(),
+                rating: None,
+                correction: Some(correction.clone()),
+            }),
+            _ => None,
+        };
+        let version = loaded.version.clone();
+        let record = InteractionRecord {
+            id: id.clone(),
+            session: self.id().to_owned(),
+            at: Timestamp::now(),
+            text: text.to_owned(),
+            reply: reply_record(&outcome),
+            version: version.as_ref().map(|version| version.name.clone()),
+            version_digest: version.as_ref().map(|version| version.digest.clone()),
+            latency_ms: started.elapsed().as_secs_f32() * 1000.0,
+        };
+        self.log.0.append(&Record::Interaction(record))?;
+        // The turn is acknowledged from here on; a correction that does not fit on the disk any more is told, not lost silently.
+        let corrected = correction.map(|correction| self.log.0.append(&Record::Feedback(correction)));
+        let Outcome { text: reply, kind, calls, confidence, source, why, context, .. } = outcome;
+        self.context = context.after(&id, text, &calls, kind);
+        self.remember(&id, text);
+        if let Some(corrected) = corrected {
+            corrected?;
+            self.mynah.labels_changed();
+        }
+        Ok(Reply {
+            text: reply,
+            kind,
+            calls,
+            confidence,
+            source,
+            version: version.map(|version| version.name),
+            interaction: id,
+            why,
+        })
+    }
+
+    /// Takes an opinion on a reply, of this session or another; the next reply to the same words uses a correction.
+    ///
+    /// # Errors
+    /// When there is no such interaction or function, when the words of an argument were not said, or when the disk refuses.
+    pub fn feedback(&mut self, interaction: &str, feedback: Feedback) -> Result<FeedbackRecord, MynahError> {
+        let turn = self.turns.iter().find(|(id, _)| id == interaction);
+        let Some((_, text)) = turn.filter(|_| !self.ended) else { return self.mynah.feedback(interaction, feedback) };
+        let (rating, correction) = feedback.resolve(text, &self.mynah.loaded())?;
+        let record = FeedbackRecord {
+            id: new_feedback_id(),
+            interaction: interaction.to_owned(),
+            session: self.id().to_owned(),
+            at: Timestamp::now(),
+            rating,
+            correction,
+        };
+        self.log.0.append(&Record::Feedback(record.clone()))?;
+        self.mynah.labels_changed();
+        Ok(record)
+    }
+
+    /// Ends the conversation; learning may begin.
+    ///
+    /// # Errors
+    /// When it has ended already, or the end cannot be logged.
+    pub fn end(&mut self, reason: &str) -> Result<(), MynahError> {
+        self.check_open()?;
+        self.log.0.end(reason)?;
+        self.ended = true;
+        Ok(())
+    }
+
+    /// Whether [`Session::end`] succeeded.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    fn check_open(&self) -> Result<(), MynahError> {
+        match self.ended {
+            true => Err(MynahError::SessionEnded { id: self.id().to_owned() }),
+            false => Ok(()),
+        }
+    }
+
+    fn remember(&mut self, id: &str, text: &str) {
+        if self.turns.len() == MAX_TURNS {
+            self.turns.pop_front();
+        }
+        self.turns.push_back((id.to_owned(), text.to_owned()));
+    }
+}
+
+fn reply_record(outcome: &Outcome) -> ReplyRecord {
+    let call = |call: &crate::functions::Call| CallRecord {
+        function: call.function.clone(),
+        arguments: call.values(),
+        slots: call.slots(),
+    };
+    ReplyRecord {
+        text: outcome.text.clone(),
+        kind: outcome.kind.as_str().to_owned(),
+        calls: outcome.calls.iter().map(call).collect(),
+        confidence: outcome.confidence,
+        source: outcome.source.as_str().to_owned(),
+    }
+}

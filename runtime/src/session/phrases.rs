@@ -1,0 +1,262 @@
+//! The few phrases that are about the conversation rather than the world: yes, no, never mind, "no, the kitchen",
+//! "what about tomorrow".
+//!
+//! Every function takes the turn's text and returns a part of that very text, so that offsets can be kept.
+
+/// The words of a text that may be one of these phrases; a longer text is not.
+const MAX_WORDS: usize = 24;
+
+fn words(text: &str) -> Vec<(usize, usize, String)> {
+    let mut words = Vec::new();
+    let mut start = None;
+    for (at, character) in text.char_indices().chain([(text.len(), ' ')]) {
+        let inside = character.is_alphanumeric() || matches!(character, '\'' | '’');
+        match (inside, start) {
+            (true, None) => start = Some(at),
+            (false, Some(from)) => {
+                words.push((from, at, text[from..at].to_lowercase().replace('’', "'")));
+                start = None;
+                if words.len() > MAX_WORDS {
+                    return Vec::new();
+                }
+            }
+            _ => {}
+        }
+    }
+    words
+}
+
+fn is_one_of(text: &str, phrases: &[&str]) -> bool {
+    let words = words(text);
+    let polite = |word: &str| matches!(word, "please" | "thanks" | "thank" | "you" | "oh" | "ok" | "okay" | "just");
+    let said: Vec<&str> = words.iter().map(|(_, _, word)| word.as_str()).collect();
+    let bare: Vec<&str> = said.iter().copied().filter(|word| !polite(word)).collect();
+    let matches =
+        |words: &[&str]| !words.is_empty() && phrases.iter().any(|phrase| phrase.split(' ').eq(words.iter().copied()));
+    matches(&said) || matches(&bare)
+}
+
+/// "never mind" and the like.
+pub(super) fn is_never_mind(text: &str) -> bool {
+    is_one_of(
+        text,
+        &[
+            "never mind",
+            "nevermind",
+            "forget it",
+            "forget that",
+            "forget about it",
+            "never mind that",
+            "leave it",
+            "don't bother",
+        ],
+    )
+}
+
+/// What gives up a pending question: also words that mean something else when nothing is pending.
+pub(super) fn is_cancel(text: &str) -> bool {
+    is_never_mind(text)
+        || is_one_of(
+            text,
+            &[
+                "cancel",
+                "cancel that",
+                "cancel it",
+                "stop",
+                "stop it",
+                "stop that",
+                "abort",
+                "no",
+                "nope",
+                "nothing",
+                "not now",
+                "no never mind",
+            ],
+        )
+}
+
+/// Yes or no to a question that asks for one; `None` for anything else.
+pub(super) fn yes_or_no(text: &str) -> Option<bool> {
+    const YES: [&str; 19] = [
+        "yes",
+        "yeah",
+        "yep",
+        "yup",
+        "sure",
+        "ok",
+        "okay",
+        "do it",
+        "go ahead",
+        "of course",
+        "correct",
+        "right",
+        "that's right",
+        "please do",
+        "yes do it",
+        "yes sure",
+        "absolutely",
+        "sounds good",
+        "yes that's right",
+    ];
+    const NO: [&str; 12] = [
+        "no",
+        "nope",
+        "nah",
+        "don't",
+        "do not",
+        "no don't",
+        "no thanks",
+        "no thank you",
+        "better not",
+        "rather not",
+        "wrong",
+        "no way",
+    ];
+    match () {
+        () if is_one_of(text, &YES) => Some(true),
+        () if is_one_of(text, &NO) => Some(false),
+        () => None,
+    }
+}
+
+/// Something added to what was said before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Link<'a> {
+    /// "no, the kitchen": the last call was wrong; the rest says what is right.
+    Correction(&'a str),
+    /// "and tomorrow?": the last call again, with the rest changed.
+    FollowUp(&'a str),
+}
+
+/// How a text is linked to the turn before by its first words.
+pub(super) fn link(text: &str) -> Option<Link<'_>> {
+    const CORRECTIONS: [&str; 18] = [
+        "no i meant",
+        "no i mean",
+        "no i said",
+        "no make it",
+        "no make that",
+        "i meant",
+        "i mean",
+        "i said",
+        "sorry i meant",
+        "sorry",
+        "not that",
+        "no",
+        "nope",
+        "actually",
+        "wait",
+        "rather",
+        "make it",
+        "make that",
+    ];
+    const FOLLOW_UPS: [&str; 14] = [
+        "and what about",
+        "what about",
+        "how about",
+        "and how about",
+        "and also",
+        "and then",
+        "and",
+        "also",
+        "then",
+        "but",
+        "yes but",
+        "ok but",
+        "okay but",
+        "yes and",
+    ];
+    let words = words(text);
+    let rest = |phrase: &str| {
+        let mut count = 0;
+        for (index, word) in phrase.split(' ').enumerate() {
+            if words.get(index).is_none_or(|(_, _, said)| said != word) {
+                return None;
+            }
+            count = index + 1;
+        }
+        let (start, ..) = words.get(count)?;
+        let (_, end, _) = words.last()?;
+        Some(&text[*start..*end])
+    };
+    let longest = |phrases: &[&str]| {
+        phrases
+            .iter()
+            .filter_map(|phrase| Some((phrase.len(), rest(phrase)?)))
+            .max_by_key(|(length, _)| *length)
+            .map(|(_, rest)| rest)
+    };
+    longest(&CORRECTIONS).map(Link::Correction).or_else(|| longest(&FOLLOW_UPS).map(Link::FollowUp))
+}
+
+/// A value without the small words before it: "in the kitchen" is about the kitchen.
+pub(super) fn without_small_words(text: &str) -> &str {
+    const SMALL: [&str; 16] =
+        ["in", "on", "at", "for", "to", "the", "a", "an", "with", "from", "of", "by", "it's", "is", "it", "instead"];
+    let words = words(text);
+    let is_small = |word: &String| SMALL.contains(&word.as_str());
+    let first = words.iter().position(|(_, _, word)| !is_small(word));
+    let last = words.iter().rposition(|(_, _, word)| !is_small(word));
+    match (first, last) {
+        (Some(first), Some(last)) => &text[words[first].0..words[last].1],
+        _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn cancelling() {
+        for text in ["never mind", "Oh, never mind!", "Forget it, thanks.", "nevermind"] {
+            assert!(is_never_mind(text), "{text}");
+        }
+        assert!(is_cancel("stop") && !is_never_mind("stop"));
+        for text in ["", "mind", "never mind the gap", "stop the music"] {
+            assert!(!is_cancel(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn yes_and_no() {
+        assert_eq!(yes_or_no("Yes, please!"), Some(true));
+        assert_eq!(yes_or_no("OK"), Some(true));
+        assert_eq!(yes_or_no("no thanks"), Some(false));
+        assert_eq!(yes_or_no("yes but at eight"), None);
+        assert_eq!(yes_or_no(""), None);
+    }
+
+    #[test]
+    fn links_to_the_turn_before() {
+        let cases = [
+            ("no, the kitchen!", Some(Link::Correction("the kitchen"))),
+            ("No, I meant eight", Some(Link::Correction("eight"))),
+            ("I said the bedroom.", Some(Link::Correction("the bedroom"))),
+            ("and tomorrow?", Some(Link::FollowUp("tomorrow"))),
+            ("And what about next friday", Some(Link::FollowUp("next friday"))),
+            ("no", None),
+            ("", None),
+            ("nothing else", None),
+            ("android", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(link(text), expected, "{text:?}");
+        }
+        assert_eq!(without_small_words("in the kitchen instead"), "kitchen");
+        assert_eq!(without_small_words("the"), "the");
+    }
+
+    proptest! {
+        #[test]
+        fn the_rest_is_part_of_the_text(text in "(no|and|i meant|what about)?[ ,]?.{0,30}") {
+            is_cancel(&text);
+            yes_or_no(&text);
+            if let Some(Link::Correction(rest) | Link::FollowUp(rest)) = link(&text) {
+                prop_assert!(text.contains(rest) && !rest.is_empty());
+            }
+            prop_assert!(text.contains(without_small_words(&text)));
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! A reply and the reasons for it.
+
+use serde::Serialize;
+
+use crate::functions::Call;
+
+/// What Mynah says to a turn.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Reply {
+    /// The words.
+    pub text: String,
+    /// What kind of reply it is.
+    pub kind: ReplyKind,
+    /// The calls that were made (or, without a handler, are to be made by the app), in order.
+    pub calls: Vec<Call>,
+    /// How sure the decision was, in [0, 1].
+    pub confidence: f32,
+    /// Who decided.
+    pub source: ReplySource,
+    /// The version that replied; `None` for the embedded starter.
+    pub version: Option<String>,
+    /// The id of the logged turn, for feedback.
+    pub interaction: String,
+    /// The reasons.
+    pub why: Why,
+}
+
+/// What kind of reply it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ReplyKind {
+    /// A function was called, or is to be called by the app.
+    Call,
+    /// An answer from memory or from the knowledge.
+    Answer,
+    /// A question back, for an argument or for any words at all.
+    Ask,
+    /// A question whether to call a function.
+    Confirm,
+    /// What was pending was given up.
+    Cancel,
+    /// "I don't know".
+    Abstain,
+    /// A function was called and failed.
+    Error,
+}
+
+impl ReplyKind {
+    /// The word in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Call => "call",
+            Self::Answer => "answer",
+            Self::Ask => "ask",
+            Self::Confirm => "confirm",
+            Self::Cancel => "cancel",
+            Self::Abstain => "abstain",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// Who decided on a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ReplySource {
+    /// The heads of the model.
+    Model,
+    /// A remembered sentence, or the nearest examples.
+    Memory,
+    /// The turns before.
+    Context,
+    /// A passage of the knowledge.
+    Knowledge,
+}
+
+impl ReplySource {
+    /// The word in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Memory => "memory",
+            Self::Context => "context",
+            Self::Knowledge => "knowledge",
+        }
+    }
+}
+
+/// The reasons for a reply.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Why {
+    /// The decision in one sentence.
+    pub decision: String,
+    /// The head's most probable functions with their calibrated probabilities, best first.
+    pub functions: Vec<(String, f32)>,
+    /// The smallest probability to act upon.
+    pub threshold: f32,
+    /// The smallest similarity at which a remembered sentence decides; above 1 when memory is off.
+    pub memory_threshold: f32,
+    /// The nearest remembered sentences, nearest first.
+    pub nearest: Vec<NearExample>,
+    /// The nearest passage.
+    pub passage: Option<PassageSource>,
+}
+
+/// A remembered sentence near a turn.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NearExample {
+    /// The sentence.
+    pub text: String,
+    /// The function it is labelled with.
+    pub function: Option<String>,
+    /// The answer it is labelled with.
+    pub answer: Option<String>,
+    /// Its cosine similarity to the turn, in [−1, 1].
+    pub similarity: f32,
+    /// How it came to its label: `written`, `imported`, `corrected`, …
+    pub source: mynah_data::Source,
+    /// Where it comes from: `functions.json#name:3`, `file:line` or an interaction's id.
+    pub origin: String,
+}
+
+/// A passage near a turn.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PassageSource {
+    /// The file, relative to `knowledge/`.
+    pub file: String,
+    /// The passage's first line, from 1.
+    pub line: usize,
+    /// The heading it stands under.
+    pub heading: Option<String>,
+    /// The passage.
+    pub text: String,
+    /// Its cosine similarity to the turn, in [−1, 1].
+    pub similarity: f32,
+}

@@ -1,0 +1,191 @@
+//! Text to tokens, the same for training and serving.
+//!
+//! Wraps the `tokenizers` crate around a checkpoint's tokenizer.json. Special tokens and truncation are done here and
+//! not by the file's own settings, so padding or truncation that tokenizer.json may carry has no effect; `[SEP]` typed
+//! by a person is text and never becomes the special token.
+//!
+//! Invariants: an [`Encoding`] is `[CLS] tokens [SEP]` of at most `max_tokens`; its offsets count characters of the
+//! original text and lie within it; the time for one text is bounded, however long the text is, because only its first
+//! [`MAX_CHARS_PER_TOKEN`] characters per allowed token are looked at.
+
+use tokenizers::Tokenizer as Inner;
+
+use crate::checkpoint::{Checkpoint, TOKENIZER_FILE};
+use crate::error::{Error, Result};
+
+/// Tokens of an utterance that are looked at, `[CLS]` and `[SEP]` included; what people say is far shorter.
+pub const UTTERANCE_TOKENS: usize = 128;
+
+/// Tokens of a question with one window of its passage.
+pub const PASSAGE_TOKENS: usize = 384;
+
+/// Characters per allowed token that are tokenized; the rest of a text is cut off before any work is done on it. Written
+/// language has about five, so this only ever cuts what truncation to `max_tokens` would have cut, or white space.
+pub const MAX_CHARS_PER_TOKEN: usize = 32;
+
+/// Turns text into token identifiers; Send + Sync.
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    inner: Inner,
+    cls: u32,
+    sep: u32,
+    vocab_size: usize,
+}
+
+/// A tokenized text: `[CLS] tokens [SEP]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Encoding {
+    /// Token identifiers.
+    pub input_ids: Vec<u32>,
+    /// For each token the number of its word (a piece of the pre-tokenizer), `None` for `[CLS]` and `[SEP]`. Never decreases.
+    pub word_ids: Vec<Option<u32>>,
+    /// For each token its characters in the original text, start and exclusive end; `(0, 0)` for `[CLS]` and `[SEP]`.
+    pub offsets: Vec<(usize, usize)>,
+}
+
+/// A word of an [`Encoding`], on which one tag lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Word {
+    /// The index of its first token, whose hidden state and label stand for the word.
+    pub first_token: usize,
+    /// Its first character in the original text.
+    pub start: usize,
+    /// The character after its last.
+    pub end: usize,
+}
+
+/// A question with a part of a passage: `[CLS] question [SEP] passage [SEP]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PairEncoding {
+    /// Token identifiers.
+    pub input_ids: Vec<u32>,
+    /// The index of the passage's first token.
+    pub passage_start: usize,
+    /// For each token of the passage its characters in the passage, start and exclusive end.
+    pub offsets: Vec<(usize, usize)>,
+}
+
+struct Pieces {
+    ids: Vec<u32>,
+    word_ids: Vec<Option<u32>>,
+    offsets: Vec<(usize, usize)>,
+}
+
+impl Encoding {
+    /// The words in the order of the text.
+    pub fn words(&self) -> Vec<Word> {
+        let mut words: Vec<Word> = Vec::new();
+        let mut last = None;
+        for (token, (&word_id, &(start, end))) in self.word_ids.iter().zip(&self.offsets).enumerate() {
+            match words.last_mut() {
+                _ if word_id.is_none() => {}
+                Some(word) if last == word_id => word.end = word.end.max(end),
+                _ => words.push(Word { first_token: token, start, end }),
+            }
+            last = word_id;
+        }
+        words
+    }
+}
+
+impl Tokenizer {
+    /// Reads the bytes of a tokenizer.json.
+    ///
+    /// # Errors
+    /// When they are not a tokenizer, or it lacks `[CLS]`, `[SEP]` or a token for unknown words.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let broken = |error: tokenizers::Error| Error::Tokenizer { reason: error.to_string() };
+        let mut inner = Inner::from_bytes(bytes).map_err(broken)?;
+        inner.with_truncation(None).map_err(broken)?;
+        inner.with_padding(None);
+        inner.set_encode_special_tokens(true);
+        let special = |token: &str| {
+            inner.token_to_id(token).ok_or_else(|| Error::Tokenizer { reason: format!("it has no token `{token}`") })
+        };
+        let (cls, sep) = (special("[CLS]")?, special("[SEP]")?);
+        // WordPiece fails on the first unknown word when the vocabulary lacks its unknown token: better now than later.
+        inner.encode_char_offsets("word \u{10fffd}\u{e000} 9\u{fffd}", false).map_err(broken)?;
+        let highest = inner.get_vocab(true).into_values().max().unwrap_or(0);
+        Ok(Self { inner, cls, sep, vocab_size: highest as usize + 1 })
+    }
+
+    /// Reads the tokenizer of a checkpoint and checks that every token has an embedding.
+    ///
+    /// # Errors
+    /// When tokenizer.json is absent or broken, or has more tokens than config.json.
+    pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Self> {
+        let bytes = checkpoint.file(TOKENIZER_FILE)?.ok_or_else(|| Error::MissingFile {
+            checkpoint: checkpoint.location().to_owned(),
+            file: TOKENIZER_FILE.to_owned(),
+        })?;
+        let tokenizer = Self::from_bytes(&bytes)?;
+        let vocab_size = checkpoint.config().vocab_size;
+        if tokenizer.vocab_size > vocab_size {
+            let reason = format!("it has {} tokens, config.json says {vocab_size}", tokenizer.vocab_size);
+            return Err(Error::Tokenizer { reason });
+        }
+        Ok(tokenizer)
+    }
+
+    /// The number of token identifiers, that is the highest one plus one.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// Tokenizes a text into `[CLS] tokens [SEP]`, cut to `max_tokens` (at least 2).
+    pub fn encode(&self, text: &str, max_tokens: usize) -> Encoding {
+        let room = max_tokens.saturating_sub(2);
+        let pieces = self.pieces(text, room);
+        let mut encoding = Encoding { input_ids: vec![self.cls], word_ids: vec![None], offsets: vec![(0, 0)] };
+        encoding.input_ids.extend(&pieces.ids);
+        encoding.word_ids.extend(&pieces.word_ids);
+        encoding.offsets.extend(&pieces.offsets);
+        encoding.input_ids.push(self.sep);
+        encoding.word_ids.push(None);
+        encoding.offsets.push((0, 0));
+        encoding
+    }
+
+    /// Tokenizes a question with its passage into windows of at most `max_tokens` each, at most `max_windows` of them.
+    ///
+    /// The question takes at most half of a window; neighbouring windows share a quarter of their passage tokens, so
+    /// that an answer of some length is whole in one of them.
+    pub fn encode_pair(&self, question: &str, passage: &str, max_tokens: usize, max_windows: usize) -> Vec<PairEncoding> {
+        let question = self.pieces(question, (max_tokens / 2).saturating_sub(2));
+        let room = max_tokens.saturating_sub(question.ids.len() + 3).max(1);
+        let stride = (room - room / 4).max(1);
+        let passage = self.pieces(passage, room + stride * max_windows.saturating_sub(1));
+        let mut windows = Vec::new();
+        let mut start = 0;
+        while start < passage.ids.len() && windows.len() < max_windows {
+            let end = (start + room).min(passage.ids.len());
+            let mut input_ids = vec![self.cls];
+            input_ids.extend(&question.ids);
+            input_ids.push(self.sep);
+            let passage_start = input_ids.len();
+            input_ids.extend(&passage.ids[start..end]);
+            input_ids.push(self.sep);
+            windows.push(PairEncoding { input_ids, passage_start, offsets: passage.offsets[start..end].to_vec() });
+            if end == passage.ids.len() {
+                break;
+            }
+            start += stride;
+        }
+        windows
+    }
+
+    /// The tokens of a text without special ones, at most `room`; none when the tokenizer fails on the text.
+    fn pieces(&self, text: &str, room: usize) -> Pieces {
+        let cut = text.char_indices().nth(room.saturating_mul(MAX_CHARS_PER_TOKEN)).map_or(text.len(), |(byte, _)| byte);
+        // Only a vocabulary without an unknown token fails, and `from_bytes` refuses that; an empty text is the safe answer.
+        let Ok(encoding) = self.inner.encode_char_offsets(&text[..cut], false) else {
+            return Pieces { ids: Vec::new(), word_ids: Vec::new(), offsets: Vec::new() };
+        };
+        let length = encoding.len().min(room);
+        Pieces {
+            ids: encoding.get_ids()[..length].to_vec(),
+            word_ids: encoding.get_word_ids()[..length].to_vec(),
+            offsets: encoding.get_offsets()[..length].to_vec(),
+        }
+    }
+}
