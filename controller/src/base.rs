@@ -73,43 +73,23 @@ pub fn register(context: &Context, registry: &Registry, base: &Base) -> anyhow::
             let name = std::fs::canonicalize(directory)
                 .ok()
                 .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
-            add(
-                context,
-                registry,
-                stage.path(),
-                format!("directory:{}", name.unwrap_or_else(|| "/".to_owned())),
-            )
+            add(context, registry, stage.path(), format!("directory:{}", name.unwrap_or_else(|| "/".to_owned())))
         }
         Base::Hub(id) => {
             let cache = context.home.cache_dir().join("hub");
             std::fs::create_dir_all(&cache)?;
             let output = context.output;
-            let download = hub::download(id, &cache, &context.environment.hub, || {
-                DownloadProgress::new(output)
-            })?;
+            let download = hub::download(id, &cache, &context.environment.hub, || DownloadProgress::new(output))?;
             let stage = stage(context)?;
             download.stage(stage.path())?;
-            add(
-                context,
-                registry,
-                stage.path(),
-                format!("hub:{}@{}", id.id, download.commit),
-            )
+            add(context, registry, stage.path(), format!("hub:{}@{}", id.id, download.commit))
         }
     }
 }
 
-fn add(
-    context: &Context,
-    registry: &Registry,
-    directory: &Path,
-    source: String,
-) -> anyhow::Result<Version> {
+fn add(context: &Context, registry: &Registry, directory: &Path, source: String) -> anyhow::Result<Version> {
     Checkpoint::from_directory(directory)?.validate_encoder()?;
-    let draft = ManifestDraft {
-        source: Some(source.clone()),
-        ..ManifestDraft::base(ENGINE)
-    };
+    let draft = ManifestDraft { source: Some(source.clone()), ..ManifestDraft::base(ENGINE) };
     let who: Author = context.author(format!("init --base {source}"));
     Ok(registry.add_directory(directory, draft, &who)?)
 }
@@ -123,14 +103,10 @@ fn stage(context: &Context) -> anyhow::Result<tempfile::TempDir> {
 
 /// Takes what belongs to a checkpoint and leaves out what else lies about (optimizer states, other formats).
 fn copy_checkpoint(from: &Path, to: &Path) -> anyhow::Result<()> {
-    let mut names: Vec<PathBuf> = std::fs::read_dir(from)?
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<Result<_, _>>()?;
+    let mut names: Vec<PathBuf> =
+        std::fs::read_dir(from)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
     names.retain(|path| {
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let wanted = [
             "config.json",
             "tokenizer.json",
@@ -141,17 +117,14 @@ fn copy_checkpoint(from: &Path, to: &Path) -> anyhow::Result<()> {
             "model.safetensors.index.json",
         ];
         path.is_file()
-            && (wanted.contains(&name)
-                || name.ends_with(".safetensors")
-                || name.eq_ignore_ascii_case("README.md"))
+            && (wanted.contains(&name) || name.ends_with(".safetensors") || name.eq_ignore_ascii_case("README.md"))
     });
     for path in names {
         let Some(name) = path.file_name() else {
             continue;
         };
-        std::fs::copy(&path, to.join(name)).map_err(|error| {
-            anyhow::Error::new(error).context(format!("cannot read {}", path.display()))
-        })?;
+        std::fs::copy(&path, to.join(name))
+            .map_err(|error| anyhow::Error::new(error).context(format!("cannot read {}", path.display())))?;
     }
     Ok(())
 }
@@ -164,15 +137,9 @@ mod tests {
     fn what_is_a_directory_is_no_hub_id() {
         let directory = tempfile::tempdir().unwrap();
         let text = directory.path().to_str().unwrap();
-        assert_eq!(
-            Base::parse(text).unwrap(),
-            Base::Directory(directory.path().to_owned())
-        );
+        assert_eq!(Base::parse(text).unwrap(), Base::Directory(directory.path().to_owned()));
         assert_eq!(Base::parse("starter").unwrap(), Base::Starter);
-        assert!(matches!(
-            Base::parse("distilbert-base-uncased@main").unwrap(),
-            Base::Hub(_)
-        ));
+        assert!(matches!(Base::parse("distilbert-base-uncased@main").unwrap(), Base::Hub(_)));
         for text in ["./nothing", "/no/such/directory", "a b"] {
             assert!(Base::parse(text).is_err(), "{text}");
         }

@@ -84,10 +84,8 @@ pub enum Command {
     )]
     Train(TrainArgs),
     /// Score a version on labelled examples
-    #[command(
-        after_help = "Examples:\n  mynah evaluate --examples utterances.jsonl.gz --split test --json\n  \
-        mynah evaluate --version v3 --examples - < held_out.jsonl"
-    )]
+    #[command(after_help = "Examples:\n  mynah evaluate --examples utterances.jsonl.gz --split test --json\n  \
+        mynah evaluate --version v3 --examples - < held_out.jsonl")]
     Evaluate(EvaluateArgs),
     /// Read texts, print one understanding a line
     #[command(
@@ -222,6 +220,9 @@ pub struct PredictArgs {
     /// int8 (as served) or f32
     #[arg(long)]
     pub precision: Option<PrecisionName>,
+    /// Add `function_logits`, the raw score of every function by name; needs --json
+    #[arg(long)]
+    pub logits: bool,
     /// Let remembered corrections and answers help
     #[arg(long)]
     pub memory: bool,

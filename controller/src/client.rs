@@ -47,29 +47,13 @@ pub struct Client {
 impl Client {
     /// Connects when `service.json` names a service that answers.
     pub fn connect(home: &Home) -> Option<Self> {
-        let file: ServiceFile =
-            serde_json::from_slice(&std::fs::read(ServiceFile::path(home)).ok()?).ok()?;
+        let file: ServiceFile = serde_json::from_slice(&std::fs::read(ServiceFile::path(home)).ok()?).ok()?;
         let http = reqwest::Client::builder().no_proxy().build().ok()?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .ok()?;
-        let client = Self {
-            file,
-            http,
-            runtime,
-        };
-        let status = client
-            .http
-            .get(client.url("/status"))
-            .bearer_auth(&client.file.token)
-            .timeout(ALIVE_WITHIN);
-        let alive = client.runtime.block_on(async {
-            status
-                .send()
-                .await
-                .is_ok_and(|response| response.status().is_success())
-        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+        let client = Self { file, http, runtime };
+        let status = client.http.get(client.url("/status")).bearer_auth(&client.file.token).timeout(ALIVE_WITHIN);
+        let alive =
+            client.runtime.block_on(async { status.send().await.is_ok_and(|response| response.status().is_success()) });
         alive.then_some(client)
     }
 
@@ -110,8 +94,7 @@ impl Client {
     /// # Errors
     /// What the service answers.
     pub fn end(&self, session: &str) -> anyhow::Result<()> {
-        self.post::<Value>(&format!("/sessions/{session}/end"), &json!({}))
-            .map(|_| ())
+        self.post::<Value>(&format!("/sessions/{session}/end"), &json!({})).map(|_| ())
     }
 
     /// Asks for a fine-tune and returns the job's id.
@@ -123,9 +106,7 @@ impl Client {
         struct Accepted {
             job: String,
         }
-        Ok(self
-            .post::<Accepted>("/fine-tune", &json!({"training": training, "force": force}))?
-            .job)
+        Ok(self.post::<Accepted>("/fine-tune", &json!({"training": training, "force": force}))?.job)
     }
 
     /// Looks at a job.
@@ -141,8 +122,7 @@ impl Client {
     /// # Errors
     /// What the service answers.
     pub fn cancel(&self, id: &str) -> anyhow::Result<()> {
-        self.post::<Value>(&format!("/jobs/{id}/cancel"), &json!({}))
-            .map(|_| ())
+        self.post::<Value>(&format!("/jobs/{id}/cancel"), &json!({})).map(|_| ())
     }
 
     /// What the service is doing.
@@ -165,18 +145,11 @@ impl Client {
         self.runtime.block_on(async {
             let lost = |error: reqwest::Error| {
                 hinted(
-                    format!(
-                        "the service at {} does not answer: {error}",
-                        self.file.address
-                    ),
+                    format!("the service at {} does not answer: {error}", self.file.address),
                     "start it again with `mynah serve`, or try again without it",
                 )
             };
-            let response = request
-                .bearer_auth(&self.file.token)
-                .send()
-                .await
-                .map_err(lost)?;
+            let response = request.bearer_auth(&self.file.token).send().await.map_err(lost)?;
             let status = response.status();
             let bytes = response.bytes().await.map_err(lost)?;
             if status.is_success() {
@@ -184,10 +157,9 @@ impl Client {
             }
             match serde_json::from_slice::<ErrorBody>(&bytes) {
                 Ok(body) => Err(hinted(body.error.message, body.error.hint)),
-                Err(_) => Err(hinted(
-                    format!("the service answered {status}"),
-                    "is something else listening on its port?",
-                )),
+                Err(_) => {
+                    Err(hinted(format!("the service answered {status}"), "is something else listening on its port?"))
+                }
             }
         })
     }

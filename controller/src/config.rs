@@ -71,26 +71,18 @@ pub struct Schedule {
 ///
 /// # Errors
 /// [`ConfigError`] for anything that the user has to mend.
-pub fn resolve(
-    path: &Path,
-    variables: &[(String, String)],
-    flags: &[Flag],
-) -> Result<Settings, ConfigError> {
+pub fn resolve(path: &Path, variables: &[(String, String)], flags: &[Flag]) -> Result<Settings, ConfigError> {
     let known = known_keys();
     let mut table = match std::fs::read_to_string(path) {
         Ok(text) => {
             let table = merge::checked_table(path, &text, &known)?;
             // Alone first: its values' types are then reported with their line.
-            toml::from_str::<Settings>(&text)
-                .map_err(|error| merge::invalid(path, &text, &error))?;
+            toml::from_str::<Settings>(&text).map_err(|error| merge::invalid(path, &text, &error))?;
             table
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => toml::Table::new(),
         Err(source) => {
-            return Err(ConfigError::Read {
-                path: path.to_owned(),
-                source,
-            });
+            return Err(ConfigError::Read { path: path.to_owned(), source });
         }
     };
     merge::overlay_environment(&mut table, variables, &known)?;
@@ -110,19 +102,11 @@ fn known_keys() -> serde_json::Value {
 ///
 /// # Errors
 /// [`ConfigError::NoHome`] when nothing names one.
-pub fn home_directory(
-    flag: Option<&Path>,
-    environment: &Environment,
-) -> Result<PathBuf, ConfigError> {
+pub fn home_directory(flag: Option<&Path>, environment: &Environment) -> Result<PathBuf, ConfigError> {
     let path = flag
         .map(Path::to_owned)
         .or_else(|| environment.home.clone())
-        .or_else(|| {
-            environment
-                .data_directory
-                .as_ref()
-                .map(|data| data.join("mynah"))
-        })
+        .or_else(|| environment.data_directory.as_ref().map(|data| data.join("mynah")))
         .ok_or(ConfigError::NoHome)?;
     // Absolute, so that nothing depends on the working directory later.
     std::path::absolute(&path).map_err(|source| ConfigError::Read { path, source })
@@ -147,46 +131,25 @@ mod tests {
 
     #[test]
     fn schedules_are_tables_in_an_array() {
-        let settings =
-            resolved("[[service.schedules]]\ncron = '0 3 * * *'\ntime_zone = 'Europe/Berlin'\n")
-                .unwrap();
+        let settings = resolved("[[service.schedules]]\ncron = '0 3 * * *'\ntime_zone = 'Europe/Berlin'\n").unwrap();
         assert_eq!(settings.service.schedules[0].cron, "0 3 * * *");
-        let error = resolved("[[service.schedules]]\ncrn = '0 3 * * *'\n")
-            .unwrap_err()
-            .to_string();
+        let error = resolved("[[service.schedules]]\ncrn = '0 3 * * *'\n").unwrap_err().to_string();
         assert!(error.contains("line 2") && error.contains("crn"), "{error}");
     }
 
     #[test]
     fn a_value_of_the_wrong_type_is_reported_with_its_line() {
-        let error = resolved("[training]\n\nepochs = 'many'\n")
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("line 3") && error.contains("many"),
-            "{error}"
-        );
+        let error = resolved("[training]\n\nepochs = 'many'\n").unwrap_err().to_string();
+        assert!(error.contains("line 3") && error.contains("many"), "{error}");
     }
 
     #[test]
     fn the_home_is_the_flag_then_the_variable_then_the_data_directory() {
-        let mut environment = Environment {
-            data_directory: Some("/data".into()),
-            ..Environment::default()
-        };
-        assert_eq!(
-            home_directory(None, &environment).unwrap(),
-            Path::new("/data/mynah")
-        );
+        let mut environment = Environment { data_directory: Some("/data".into()), ..Environment::default() };
+        assert_eq!(home_directory(None, &environment).unwrap(), Path::new("/data/mynah"));
         environment.home = Some("/variable".into());
-        assert_eq!(
-            home_directory(None, &environment).unwrap(),
-            Path::new("/variable")
-        );
-        assert_eq!(
-            home_directory(Some(Path::new("/flag")), &environment).unwrap(),
-            Path::new("/flag")
-        );
+        assert_eq!(home_directory(None, &environment).unwrap(), Path::new("/variable"));
+        assert_eq!(home_directory(Some(Path::new("/flag")), &environment).unwrap(), Path::new("/flag"));
         assert!(home_directory(None, &Environment::default()).is_err());
     }
 }

@@ -77,10 +77,7 @@ pub struct Remote {
 impl Remote {
     /// A conversation that starts with its first turn.
     pub fn new(client: Client) -> Self {
-        Self {
-            client,
-            session: None,
-        }
+        Self { client, session: None }
     }
 
     /// The connection, for what comes after the conversation.

@@ -70,20 +70,12 @@ pub struct Hinted {
 
 /// Makes an error with a hint.
 pub fn hinted(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
-    Hinted {
-        message: message.into(),
-        hint: hint.into(),
-    }
-    .into()
+    Hinted { message: message.into(), hint: hint.into() }.into()
 }
 
 /// Makes an error about the command line.
 pub fn usage(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
-    UsageError {
-        message: message.into(),
-        hint: hint.into(),
-    }
-    .into()
+    UsageError { message: message.into(), hint: hint.into() }.into()
 }
 
 /// The user stopped the program.
@@ -109,31 +101,22 @@ fn is_misuse(cause: &(dyn std::error::Error + 'static)) -> bool {
         || cause.is::<UsageError>()
         || cause.is::<FaultSyntax>()
         || cause.is::<SettingsError>()
-        || matches!(
-            cause.downcast_ref(),
-            Some(mynah_pipelines::Error::Setting { .. })
-        )
+        || matches!(cause.downcast_ref(), Some(mynah_pipelines::Error::Setting { .. }))
 }
 
 /// The error of the data crate, however deep it is wrapped: transparent errors hide it from the chain of causes.
 pub fn data_error(error: &anyhow::Error) -> Option<&mynah_data::Error> {
-    error
-        .chain()
-        .find_map(|cause| match (cause.downcast_ref(), cause.downcast_ref()) {
-            (Some(MynahError::Data(error)), _) | (_, Some(mynah_pipelines::Error::Data(error))) => {
-                Some(error)
-            }
-            _ => cause.downcast_ref(),
-        })
+    error.chain().find_map(|cause| match (cause.downcast_ref(), cause.downcast_ref()) {
+        (Some(MynahError::Data(error)), _) | (_, Some(mynah_pipelines::Error::Data(error))) => Some(error),
+        _ => cause.downcast_ref(),
+    })
 }
 
 /// Whether the reader of standard output went away, which ends a command without complaint.
 pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause
-            .downcast_ref::<io::Error>()
-            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-    })
+    error
+        .chain()
+        .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe))
 }
 
 /// Renders an error as `error:`, causes and `hint:`.
@@ -169,12 +152,7 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
 }
 
 fn cancelled(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        matches!(
-            cause.downcast_ref(),
-            Some(mynah_pipelines::Error::Cancelled)
-        )
-    })
+    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(mynah_pipelines::Error::Cancelled)))
 }
 
 fn hint_of(cause: &(dyn std::error::Error + 'static)) -> Option<String> {

@@ -14,9 +14,7 @@ pub type FaultPoint = Arc<dyn Fn(&'static str) -> io::Result<()> + Send + Sync>;
 
 /// Why the value of `MYNAH_FAULT` was not understood.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "MYNAH_FAULT is `{value}`; expected abort:STEP:N or enospc:STEP:N, where STEP may be * and N counts from 1"
-)]
+#[error("MYNAH_FAULT is `{value}`; expected abort:STEP:N or enospc:STEP:N, where STEP may be * and N counts from 1")]
 pub struct FaultSyntax {
     value: String,
 }
@@ -32,25 +30,15 @@ enum Effect {
 /// # Errors
 /// [`FaultSyntax`] when it is neither `abort:STEP:N` nor `enospc:STEP:N`.
 pub fn parse(value: &str) -> Result<FaultPoint, FaultSyntax> {
-    let broken = || FaultSyntax {
-        value: value.to_owned(),
-    };
+    let broken = || FaultSyntax { value: value.to_owned() };
     let mut parts = value.splitn(3, ':');
     let effect = match parts.next() {
         Some("abort") => Effect::Abort,
         Some("enospc") => Effect::DiskFull,
         _ => return Err(broken()),
     };
-    let step = parts
-        .next()
-        .filter(|step| !step.is_empty())
-        .ok_or_else(broken)?
-        .to_owned();
-    let at: u64 = parts
-        .next()
-        .and_then(|n| n.parse().ok())
-        .filter(|n| *n > 0)
-        .ok_or_else(broken)?;
+    let step = parts.next().filter(|step| !step.is_empty()).ok_or_else(broken)?.to_owned();
+    let at: u64 = parts.next().and_then(|n| n.parse().ok()).filter(|n| *n > 0).ok_or_else(broken)?;
     let seen = AtomicU64::new(0);
     Ok(Arc::new(move |name| {
         if step != "*" && step != name {
@@ -75,10 +63,7 @@ mod tests {
         let fault = parse("enospc:rename:2").unwrap();
         assert!(fault("rename").is_ok());
         assert!(fault("write").is_ok());
-        assert_eq!(
-            fault("rename").unwrap_err().kind(),
-            io::ErrorKind::StorageFull
-        );
+        assert_eq!(fault("rename").unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert!(fault("rename").is_ok());
     }
 
@@ -91,15 +76,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for value in [
-            "",
-            "abort",
-            "abort:x",
-            "abort:x:0",
-            "abort:x:y",
-            "burn:x:1",
-            "abort::1",
-        ] {
+        for value in ["", "abort", "abort:x", "abort:x:0", "abort:x:y", "burn:x:1", "abort::1"] {
             assert!(parse(value).is_err(), "{value}");
         }
     }

@@ -65,23 +65,14 @@ impl FromStr for HubId {
         let name = |part: &str| {
             !part.is_empty()
                 && !part.starts_with('.')
-                && part
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+                && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
         };
         let good_id = id.split('/').count() <= 2 && id.split('/').all(name);
-        let good_revision = revision
-            .as_ref()
-            .is_none_or(|revision| revision.split('/').all(name));
+        let good_revision = revision.as_ref().is_none_or(|revision| revision.split('/').all(name));
         if good_id && good_revision {
-            Ok(Self {
-                id: id.to_owned(),
-                revision,
-            })
+            Ok(Self { id: id.to_owned(), revision })
         } else {
-            Err(HubError::InvalidId {
-                text: text.to_owned(),
-            })
+            Err(HubError::InvalidId { text: text.to_owned() })
         }
     }
 }
@@ -138,12 +129,7 @@ pub fn download<P: Progress>(
     if environment.offline {
         return from_cache(id, &cache);
     }
-    let endpoint = environment
-        .endpoint
-        .as_deref()
-        .unwrap_or(DEFAULT_ENDPOINT)
-        .trim_end_matches('/')
-        .to_owned();
+    let endpoint = environment.endpoint.as_deref().unwrap_or(DEFAULT_ENDPOINT).trim_end_matches('/').to_owned();
     let api = ApiBuilder::from_cache(cache.clone())
         .with_endpoint(endpoint.clone())
         .with_token(environment.token.clone())
@@ -156,51 +142,21 @@ pub fn download<P: Progress>(
             what: "anything".into(),
             source: Box::new(source),
         })?;
-    let hub = Hub {
-        id,
-        api,
-        cache,
-        endpoint,
-    };
+    let hub = Hub { id, api, cache, endpoint };
 
-    let info = hub
-        .api
-        .repo(id.at(id.revision()))
-        .info()
-        .map_err(|source| hub.transfer("the list of files", source))?;
+    let info = hub.api.repo(id.at(id.revision())).info().map_err(|source| hub.transfer("the list of files", source))?;
     if info.sha.len() < 7 || !info.sha.chars().all(|c| c.is_ascii_hexdigit()) {
-        return Err(HubError::Answer {
-            endpoint: hub.endpoint,
-            what: "sha",
-            value: info.sha,
-        });
+        return Err(HubError::Answer { endpoint: hub.endpoint, what: "sha", value: info.sha });
     }
     let repo = hub.api.repo(id.at(&info.sha));
-    let has = |file: &str| {
-        info.siblings
-            .iter()
-            .any(|sibling| sibling.rfilename == file)
-    };
-    let lacks = |file: &str| HubError::NoFile {
-        id: id.id.clone(),
-        file: file.to_owned(),
-    };
-    if let Some(file) = ["config.json", "tokenizer.json"]
-        .into_iter()
-        .find(|file| !has(file))
-    {
+    let has = |file: &str| info.siblings.iter().any(|sibling| sibling.rfilename == file);
+    let lacks = |file: &str| HubError::NoFile { id: id.id.clone(), file: file.to_owned() };
+    if let Some(file) = ["config.json", "tokenizer.json"].into_iter().find(|file| !has(file)) {
         return Err(lacks(file));
     }
-    let weights = [WEIGHTS, INDEX]
-        .into_iter()
-        .find(|file| has(file))
-        .ok_or_else(|| lacks(WEIGHTS))?;
+    let weights = [WEIGHTS, INDEX].into_iter().find(|file| has(file)).ok_or_else(|| lacks(WEIGHTS))?;
 
-    let mut names = vec![
-        "config.json".to_owned(),
-        "tokenizer.json".to_owned(),
-        weights.to_owned(),
-    ];
+    let mut names = vec!["config.json".to_owned(), "tokenizer.json".to_owned(), weights.to_owned()];
     let mut files = Vec::new();
     let mut next = 0;
     while let Some(name) = names.get(next).cloned() {
@@ -213,13 +169,8 @@ pub fn download<P: Progress>(
     }
     // Without network the revision must lead to the same commit.
     let reference = hub.cache.repo(id.at(id.revision()));
-    reference
-        .create_ref(&info.sha)
-        .map_err(|source| HubError::io(hub.cache.path(), source))?;
-    Ok(Download {
-        commit: info.sha,
-        files,
-    })
+    reference.create_ref(&info.sha).map_err(|source| HubError::io(hub.cache.path(), source))?;
+    Ok(Download { commit: info.sha, files })
 }
 
 struct Hub<'a> {
@@ -230,24 +181,12 @@ struct Hub<'a> {
 }
 
 impl Hub<'_> {
-    fn fetch<P: Progress>(
-        &self,
-        repo: &ApiRepo,
-        commit: &str,
-        file: &str,
-        progress: P,
-    ) -> Result<PathBuf, HubError> {
-        let metadata = self
-            .api
-            .metadata(&repo.url(file))
-            .map_err(|source| self.transfer(file, source))?;
+    fn fetch<P: Progress>(&self, repo: &ApiRepo, commit: &str, file: &str, progress: P) -> Result<PathBuf, HubError> {
+        let metadata = self.api.metadata(&repo.url(file)).map_err(|source| self.transfer(file, source))?;
         let etag = metadata.etag();
         // hf-hub names files after these two headers.
-        let answer = |what, value: &str| HubError::Answer {
-            endpoint: self.endpoint.clone(),
-            what,
-            value: value.to_owned(),
-        };
+        let answer =
+            |what, value: &str| HubError::Answer { endpoint: self.endpoint.clone(), what, value: value.to_owned() };
         if etag.is_empty() || !etag.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
             return Err(answer("ETag", etag));
         }
@@ -263,18 +202,11 @@ impl Hub<'_> {
         }
         verify::remove(&pointer)?;
         verify::make_resumable(&blob.with_extension("part"), size)?;
-        let path = repo
-            .download_with_progress(file, progress)
-            .map_err(|source| self.transfer(file, source))?;
+        let path = repo.download_with_progress(file, progress).map_err(|source| self.transfer(file, source))?;
         if let Err((expected, actual)) = verify::matches(&path, size, etag)? {
             verify::remove(&pointer)?;
             verify::remove(&blob)?;
-            return Err(HubError::Damaged {
-                id: self.id.id.clone(),
-                file: file.to_owned(),
-                expected,
-                actual,
-            });
+            return Err(HubError::Damaged { id: self.id.id.clone(), file: file.to_owned(), expected, actual });
         }
         Ok(path)
     }
@@ -300,8 +232,7 @@ impl Hub<'_> {
 /// The HTTP status in hf-hub's error, which carries ureq's own error type: "http status: 404".
 fn status(error: &ApiError) -> Option<u16> {
     let text = error.to_string();
-    text.rsplit_once("http status: ")
-        .and_then(|(_, status)| status.trim().parse().ok())
+    text.rsplit_once("http status: ").and_then(|(_, status)| status.trim().parse().ok())
 }
 
 fn from_cache(id: &HubId, cache: &Cache) -> Result<Download, HubError> {
@@ -313,11 +244,7 @@ fn from_cache(id: &HubId, cache: &Cache) -> Result<Download, HubError> {
         file: file.to_owned(),
         cache: cache.path().clone(),
     };
-    let get = |name: &str| {
-        repo.get(name)
-            .map(|path| (name.to_owned(), path))
-            .ok_or_else(|| missing(name))
-    };
+    let get = |name: &str| repo.get(name).map(|path| (name.to_owned(), path)).ok_or_else(|| missing(name));
     let mut files = vec![get("config.json")?, get("tokenizer.json")?];
     match get(WEIGHTS) {
         Ok(weights) => files.push(weights),
@@ -349,23 +276,12 @@ fn shards(index: &Path, id: &str) -> Result<Vec<String>, HubError> {
         expected: "a weight_map of shards".into(),
         actual,
     };
-    let json: serde_json::Value =
-        serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-    let map = json
-        .get("weight_map")
-        .and_then(|map| map.as_object())
-        .ok_or_else(|| damaged("no weight_map".into()))?;
-    let mut names: Vec<String> = map
-        .values()
-        .filter_map(|name| name.as_str())
-        .map(str::to_owned)
-        .collect();
+    let json: serde_json::Value = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+    let map = json.get("weight_map").and_then(|map| map.as_object()).ok_or_else(|| damaged("no weight_map".into()))?;
+    let mut names: Vec<String> = map.values().filter_map(|name| name.as_str()).map(str::to_owned).collect();
     names.sort();
     names.dedup();
-    match names
-        .iter()
-        .find(|name| name.contains(['/', '\\']) || !name.ends_with(".safetensors"))
-    {
+    match names.iter().find(|name| name.contains(['/', '\\']) || !name.ends_with(".safetensors")) {
         Some(name) => Err(damaged(format!("a shard called `{name}`"))),
         None => Ok(names),
     }
@@ -378,44 +294,20 @@ mod tests {
     #[test]
     fn ids_are_parsed_with_their_revision() {
         let id: HubId = "owner/model-1.0@refs/pr/5".parse().unwrap();
-        assert_eq!(
-            id,
-            HubId {
-                id: "owner/model-1.0".into(),
-                revision: Some("refs/pr/5".into())
-            }
-        );
-        assert_eq!(
-            "distilbert-base-uncased"
-                .parse::<HubId>()
-                .unwrap()
-                .revision(),
-            "main"
-        );
+        assert_eq!(id, HubId { id: "owner/model-1.0".into(), revision: Some("refs/pr/5".into()) });
+        assert_eq!("distilbert-base-uncased".parse::<HubId>().unwrap().revision(), "main");
     }
 
     #[test]
     fn what_could_leave_the_cache_is_no_id() {
-        for text in [
-            "",
-            "a/b/c",
-            "../x",
-            "a@",
-            "a@../../x",
-            "a b",
-            "/etc",
-            "a/..",
-        ] {
+        for text in ["", "a/b/c", "../x", "a@", "a@../../x", "a b", "/etc", "a/.."] {
             assert!(text.parse::<HubId>().is_err(), "{text}");
         }
     }
 
     #[test]
     fn a_token_is_not_printed() {
-        let environment = HubEnvironment {
-            token: Some("hf_secret".into()),
-            ..HubEnvironment::default()
-        };
+        let environment = HubEnvironment { token: Some("hf_secret".into()), ..HubEnvironment::default() };
         assert!(!format!("{environment:?}").contains("secret"));
     }
 }

@@ -22,23 +22,18 @@ impl Interrupt {
     pub fn listen() -> Self {
         let interrupt = Self::default();
         let shared = interrupt.clone();
-        let _ = std::thread::Builder::new()
-            .name("signals".into())
-            .spawn(move || {
-                let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
-                    .enable_io()
-                    .build()
-                else {
-                    return;
-                };
-                runtime.block_on(async {
-                    while signalled().await.is_ok() {
-                        if shared.ask() {
-                            std::process::exit(i32::from(INTERRUPTED));
-                        }
+        let _ = std::thread::Builder::new().name("signals".into()).spawn(move || {
+            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else {
+                return;
+            };
+            runtime.block_on(async {
+                while signalled().await.is_ok() {
+                    if shared.ask() {
+                        std::process::exit(i32::from(INTERRUPTED));
                     }
-                });
+                }
             });
+        });
         interrupt
     }
 
@@ -76,8 +71,7 @@ impl Interrupt {
 pub async fn signalled() -> std::io::Result<()> {
     #[cfg(unix)]
     {
-        let mut terminate =
-            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         tokio::select! {
             result = tokio::signal::ctrl_c() => result,
             _ = terminate.recv() => Ok(()),

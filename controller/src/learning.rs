@@ -98,11 +98,7 @@ impl Finished {
 ///
 /// # Errors
 /// When another process trains, when there is nothing to start from, or when the run was stopped.
-pub fn outcome(
-    context: &Context,
-    task: &Task<'_>,
-    progress: &dyn Progress,
-) -> anyhow::Result<Value> {
+pub fn outcome(context: &Context, task: &Task<'_>, progress: &dyn Progress) -> anyhow::Result<Value> {
     let registry = context.registry()?;
     let _lock = context.home.lock(TRAIN_LOCK)?;
     let settings = &context.settings;
@@ -140,10 +136,7 @@ pub fn in_service(
     interrupt: &Interrupt,
 ) -> anyhow::Result<Finished> {
     let id = client.fine_tune(training, scope == Scope::Forced)?;
-    context.output.note(format_args!(
-        "the service at {} trains (job {id})",
-        client.address()
-    ));
+    context.output.note(format_args!("the service at {} trains (job {id})", client.address()));
     let progress = RunProgress::new(context.output, interrupt.clone());
     loop {
         let job = client.job(&id)?;
@@ -156,14 +149,8 @@ pub fn in_service(
                 return Finished::from_json(job.outcome.unwrap_or_default());
             }
             JobState::Failed | JobState::Cancelled => {
-                let message = job
-                    .error
-                    .unwrap_or_else(|| "the job was stopped; nothing was promoted".to_owned());
-                return Err(hinted(
-                    message,
-                    job.hint
-                        .unwrap_or_else(|| "see the service's own output".to_owned()),
-                ));
+                let message = job.error.unwrap_or_else(|| "the job was stopped; nothing was promoted".to_owned());
+                return Err(hinted(message, job.hint.unwrap_or_else(|| "see the service's own output".to_owned())));
             }
         }
         if interrupt.is_asked() {
@@ -189,23 +176,12 @@ pub struct NewLabels {
 /// When log or registry cannot be read.
 pub fn new_labels(context: &Context, registry: &Registry) -> anyhow::Result<NewLabels> {
     let versions = registry.versions()?;
-    let since = versions
-        .iter()
-        .filter(|version| version.kind == Kind::Version)
-        .map(|version| version.registered_at)
-        .max();
+    let since =
+        versions.iter().filter(|version| version.kind == Kind::Version).map(|version| version.registered_at).max();
     let is_new = |at: Option<jiff::Timestamp>| at.zip(since).is_none_or(|(at, since)| at > since);
     let labelled = mynah_data::labelled(&context.log())?;
     Ok(NewLabels {
-        examples: labelled
-            .examples
-            .iter()
-            .filter(|example: &&Example| is_new(example.at))
-            .count(),
-        answers: labelled
-            .answers
-            .iter()
-            .filter(|answer| is_new(answer.at))
-            .count(),
+        examples: labelled.examples.iter().filter(|example: &&Example| is_new(example.at)).count(),
+        answers: labelled.answers.iter().filter(|answer| is_new(answer.at)).count(),
     })
 }

@@ -72,11 +72,7 @@ fn dispatch(cli: &Cli, output: Output, environment: &Environment) -> anyhow::Res
         Command::Serve(args) => args
             .listen
             .iter()
-            .map(|listen| Flag {
-                section: "service",
-                key: "listen",
-                value: toml::Value::String(listen.clone()),
-            })
+            .map(|listen| Flag { section: "service", key: "listen", value: toml::Value::String(listen.clone()) })
             .collect(),
         _ => Vec::new(),
     };

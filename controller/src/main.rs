@@ -9,8 +9,5 @@ use mynah_controller::environment::Environment;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    ExitCode::from(mynah_controller::run(
-        std::env::args_os(),
-        &Environment::from_process(),
-    ))
+    ExitCode::from(mynah_controller::run(std::env::args_os(), &Environment::from_process()))
 }

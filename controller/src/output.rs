@@ -71,11 +71,7 @@ impl Output {
     /// The output for a call with these flags.
     pub fn new(json: bool, quiet: bool, environment: &Environment) -> Self {
         let style = |terminal: bool| {
-            if terminal && !environment.no_color {
-                Style::Coloured
-            } else {
-                Style::Plain
-            }
+            if terminal && !environment.no_color { Style::Coloured } else { Style::Plain }
         };
         Self {
             json,
@@ -124,21 +120,11 @@ impl Output {
 pub fn table(rows: &[Vec<String>], paint: impl Fn(usize, usize, String) -> String) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
-        rows.iter()
-            .filter_map(|row| row.get(column))
-            .map(|cell| cell.chars().count())
-            .max()
-            .unwrap_or(0)
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let figures: Vec<bool> = (0..columns)
-        .map(|column| {
-            rows.len() > 1
-                && rows[1..]
-                    .iter()
-                    .filter_map(|row| row.get(column))
-                    .all(|cell| is_figure(cell))
-        })
+        .map(|column| rows.len() > 1 && rows[1..].iter().filter_map(|row| row.get(column)).all(|cell| is_figure(cell)))
         .collect();
     rows.iter()
         .enumerate()
@@ -164,9 +150,7 @@ pub fn table(rows: &[Vec<String>], paint: impl Fn(usize, usize, String) -> Strin
 fn is_figure(cell: &str) -> bool {
     cell.is_empty()
         || cell == "–"
-        || cell
-            .chars()
-            .all(|c| c.is_ascii_digit() || matches!(c, '.' | '%' | '+' | '-' | ',' | '−'))
+        || cell.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | '%' | '+' | '-' | ',' | '−'))
 }
 
 /// A share as a percentage with one digit.
@@ -198,15 +182,9 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_and_figures_to_the_right() {
-        let rows = [
-            ["name", "n", "note"],
-            ["v1", "8", "first"],
-            ["v12", "1024", ""],
-        ];
-        let rows: Vec<Vec<String>> = rows
-            .iter()
-            .map(|row| row.iter().map(|cell| (*cell).to_owned()).collect())
-            .collect();
+        let rows = [["name", "n", "note"], ["v1", "8", "first"], ["v12", "1024", ""]];
+        let rows: Vec<Vec<String>> =
+            rows.iter().map(|row| row.iter().map(|cell| (*cell).to_owned()).collect()).collect();
         insta::assert_snapshot!(table(&rows, |_, _, cell| cell).join("\n"), @r"
         name     n  note
         v1       8  first

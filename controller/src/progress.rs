@@ -40,20 +40,14 @@ impl RunProgress {
             bar,
             output,
             interrupt,
-            lines: Mutex::new(Lines {
-                stage: None,
-                last: Instant::now(),
-            }),
+            lines: Mutex::new(Lines { stage: None, last: Instant::now() }),
             total: AtomicU64::new(0),
         }
     }
 
     /// Shows a stage that another process is in.
     pub fn show(&self, stage: &Stage, done: u64, total: u64, note: &str) {
-        let changed = self
-            .lines
-            .lock()
-            .is_ok_and(|lines| lines.stage != Some(*stage));
+        let changed = self.lines.lock().is_ok_and(|lines| lines.stage != Some(*stage));
         if changed || self.total.load(Ordering::Relaxed) != total {
             self.stage(*stage, total);
         }
@@ -93,14 +87,10 @@ impl Progress for RunProgress {
                     return;
                 };
                 // Only the stages that take long are worth a line.
-                if matches!(stage, Stage::FineTune | Stage::Evaluate) && lines.stage != Some(stage)
-                {
+                if matches!(stage, Stage::FineTune | Stage::Evaluate) && lines.stage != Some(stage) {
                     self.output.note(format_args!("{stage} …"));
                 }
-                *lines = Lines {
-                    stage: Some(stage),
-                    last: Instant::now(),
-                };
+                *lines = Lines { stage: Some(stage), last: Instant::now() };
             }
         }
     }
@@ -119,15 +109,10 @@ impl Progress for RunProgress {
                     return;
                 }
                 lines.last = Instant::now();
-                let stage = lines
-                    .stage
-                    .map(|stage| stage.to_string())
-                    .unwrap_or_default();
+                let stage = lines.stage.map(|stage| stage.to_string()).unwrap_or_default();
                 match self.total.load(Ordering::Relaxed) {
                     0 => self.output.note(format_args!("{stage}  {note}")),
-                    total => self
-                        .output
-                        .note(format_args!("{stage}  {}%  {note}", (done * 100) / total)),
+                    total => self.output.note(format_args!("{stage}  {}%  {note}", (done * 100) / total)),
                 }
             }
         }
@@ -143,9 +128,7 @@ fn style(total: u64) -> ProgressStyle {
         0 => "{prefix:<10} {spinner} {msg}",
         _ => "{prefix:<10} [{bar:24}] {percent:>3}%  {msg}  {eta} left",
     };
-    ProgressStyle::with_template(template)
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("=> ")
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
 }
 
 /// The progress of one file's download.
@@ -158,32 +141,19 @@ pub struct DownloadProgress {
 impl DownloadProgress {
     /// A renderer for the next file.
     pub fn new(output: Output) -> Self {
-        Self {
-            bar: None,
-            output,
-            announced: false,
-        }
+        Self { bar: None, output, announced: false }
     }
 }
 
 impl hf_hub::api::Progress for DownloadProgress {
     fn init(&mut self, size: usize, filename: &str) {
         if self.output.draws {
-            let template =
-                "{msg:<22} [{bar:24}] {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left";
-            let style = ProgressStyle::with_template(template)
-                .unwrap_or_else(|_| ProgressStyle::default_bar());
-            let bar =
-                ProgressBar::with_draw_target(Some(size as u64), ProgressDrawTarget::stderr());
-            self.bar = Some(
-                bar.with_style(style.progress_chars("=> "))
-                    .with_message(filename.to_owned()),
-            );
+            let template = "{msg:<22} [{bar:24}] {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left";
+            let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+            let bar = ProgressBar::with_draw_target(Some(size as u64), ProgressDrawTarget::stderr());
+            self.bar = Some(bar.with_style(style.progress_chars("=> ")).with_message(filename.to_owned()));
         } else if !self.announced {
-            self.output.note(format_args!(
-                "downloading {filename} ({})",
-                crate::output::size(size as u64)
-            ));
+            self.output.note(format_args!("downloading {filename} ({})", crate::output::size(size as u64)));
         }
         self.announced = true;
     }

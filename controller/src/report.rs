@@ -14,9 +14,7 @@ const SCORES: [Score; 6] = [
     ("argument F1", |report| Some(report.arguments.f1)),
     ("exact match", |report| Some(report.exact_match)),
     ("out-of-scope recall", |report| report.out_of_scope.recall),
-    ("calibration error", |report| {
-        Some(report.expected_calibration_error)
-    }),
+    ("calibration error", |report| Some(report.expected_calibration_error)),
 ];
 
 /// A table of scores, one column a report.
@@ -29,42 +27,22 @@ pub fn score_lines(reports: &[&EvaluationReport], style: Style) -> Vec<String> {
         let figures: Vec<Option<f64>> = reports.iter().map(|report| score(report)).collect();
         if figures.iter().any(Option::is_some) {
             let mut row = vec![name.to_owned()];
-            row.extend(
-                figures
-                    .into_iter()
-                    .map(|figure| figure.map_or("–".to_owned(), percent)),
-            );
+            row.extend(figures.into_iter().map(|figure| figure.map_or("–".to_owned(), percent)));
             rows.push(row);
         }
     }
-    table(
-        &rows,
-        |row, _, cell| if row == 0 { style.dim(cell) } else { cell },
-    )
+    table(&rows, |row, _, cell| if row == 0 { style.dim(cell) } else { cell })
 }
 
 /// The gate's rules, one a line, each with what it compared.
 pub fn gate_lines(gate: &GateReport, style: Style) -> Vec<String> {
-    let width = gate
-        .rules
-        .iter()
-        .map(|rule| rule.name.chars().count())
-        .max()
-        .unwrap_or(0);
+    let width = gate.rules.iter().map(|rule| rule.name.chars().count()).max().unwrap_or(0);
     gate.rules
         .iter()
         .map(|rule| {
-            let mark = if rule.passed {
-                style.good("pass")
-            } else {
-                style.bad("FAIL")
-            };
+            let mark = if rule.passed { style.good("pass") } else { style.bad("FAIL") };
             let padding = " ".repeat(width - rule.name.chars().count());
-            format!(
-                "{mark}  {}{padding}  {}",
-                rule.name,
-                style.dim(&rule.detail)
-            )
+            format!("{mark}  {}{padding}  {}", rule.name, style.dim(&rule.detail))
         })
         .collect()
 }
@@ -74,10 +52,7 @@ pub fn verdict_line(outcome: &Finished, style: Style) -> String {
     let version = &outcome.version;
     match outcome.verdict {
         Verdict::Promoted => format!("{} {version} is in production", style.good("promoted:")),
-        Verdict::Refused => format!(
-            "{} {version} stays out; production is unchanged",
-            style.bad("refused:")
-        ),
+        Verdict::Refused => format!("{} {version} stays out; production is unchanged", style.bad("refused:")),
         Verdict::NothingNew => "nothing new to learn; production is unchanged".to_owned(),
     }
 }

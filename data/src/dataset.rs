@@ -82,10 +82,7 @@ impl Sorter {
     fn add(&mut self, mut example: Example) {
         let key = fold(&example.text);
         let joined = self.first_split.get(&key).copied();
-        let split = example
-            .split
-            .or(joined)
-            .unwrap_or_else(|| hashed_split(&example.text, &example.slots));
+        let split = example.split.or(joined).unwrap_or_else(|| hashed_split(&example.text, &example.slots));
         if example.source == Source::Predicted && split != SplitName::Train {
             self.removed += 1;
             return;
@@ -97,13 +94,8 @@ impl Sorter {
             self.files_with_validation.insert(file.to_owned());
         }
         let kept = &mut self.splits[split as usize];
-        let placed = self.places.entry((split, key)).or_insert(Placed {
-            indices: Vec::new(),
-        });
-        let repeated = placed
-            .indices
-            .last()
-            .is_none_or(|last| published_together(&kept[*last], &example, split));
+        let placed = self.places.entry((split, key)).or_insert(Placed { indices: Vec::new() });
+        let repeated = placed.indices.last().is_none_or(|last| published_together(&kept[*last], &example, split));
         if repeated {
             placed.indices.push(kept.len());
             kept.push(example);
@@ -122,29 +114,20 @@ impl Sorter {
     }
 
     fn finish(self) -> Dataset {
-        let Self {
-            splits: [train, validation, held_out],
-            files_with_validation,
-            mut removed,
-            duplicates,
-            ..
-        } = self;
-        let (train, mut taken): (Vec<Example>, Vec<Example>) =
-            train.into_iter().partition(|example| {
-                !(example.split == Some(SplitName::Train)
-                    && file_of(example).is_some_and(|file| !files_with_validation.contains(file))
-                    && hashed_split(&example.text, &example.slots) == SplitName::Validation)
-            });
+        let Self { splits: [train, validation, held_out], files_with_validation, mut removed, duplicates, .. } = self;
+        let (train, mut taken): (Vec<Example>, Vec<Example>) = train.into_iter().partition(|example| {
+            !(example.split == Some(SplitName::Train)
+                && file_of(example).is_some_and(|file| !files_with_validation.contains(file))
+                && hashed_split(&example.text, &example.slots) == SplitName::Validation)
+        });
         for example in &mut taken {
             example.split = None;
         }
         let mut seen: HashSet<String> = keys(&train);
         let mut without_seen = |examples: Vec<Example>, seen: &HashSet<String>| {
             let before = examples.len();
-            let kept: Vec<Example> = examples
-                .into_iter()
-                .filter(|example| !seen.contains(&fold(&example.text)))
-                .collect();
+            let kept: Vec<Example> =
+                examples.into_iter().filter(|example| !seen.contains(&fold(&example.text))).collect();
             removed += before - kept.len();
             kept
         };
@@ -153,14 +136,7 @@ impl Sorter {
         let validation: Vec<Example> = validation.into_iter().chain(taken).collect();
         let validation = without_seen(validation, &seen);
         let digest = digest_of([&train, &validation, &held_out]);
-        Dataset {
-            train,
-            validation,
-            held_out,
-            removed,
-            duplicates,
-            digest,
-        }
+        Dataset { train, validation, held_out, removed, duplicates, digest }
     }
 }
 
@@ -206,9 +182,5 @@ fn digest_of(splits: [&[Example]; 3]) -> String {
             }
         }
     }
-    hasher
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

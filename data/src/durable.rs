@@ -48,19 +48,12 @@ pub(crate) struct LineFile {
 
 impl LineFile {
     /// Makes a new file, its directories and the names that lead to it.
-    pub(crate) fn create(
-        path: &Path,
-        steps: &'static Steps,
-        fault: FaultPoint,
-    ) -> Result<LineFile> {
+    pub(crate) fn create(path: &Path, steps: &'static Steps, fault: FaultPoint) -> Result<LineFile> {
         let parent = path.parent().unwrap_or(Path::new("."));
         fault(steps.create).map_err(Error::io("create", path))?;
         let made = missing_directories(parent);
         create_private_dir(parent).map_err(Error::io("create the directory", parent))?;
-        let file = options()
-            .create_new(true)
-            .open(path)
-            .map_err(Error::io("create", path))?;
+        let file = options().create_new(true).open(path).map_err(Error::io("create", path))?;
         let named = fault(steps.sync_directory)
             .and_then(|()| sync_directory(parent))
             .and_then(|()| made.iter().try_for_each(|parent| sync_directory(parent)));
@@ -69,40 +62,24 @@ impl LineFile {
             let _ = std::fs::remove_file(path);
             return Err(Error::io("make durable", parent)(error));
         }
-        Ok(LineFile {
-            file,
-            path: path.to_owned(),
-            fault,
-            steps,
-        })
+        Ok(LineFile { file, path: path.to_owned(), fault, steps })
     }
 
     /// Opens a file that exists, and cuts off what a killed writer left of a line.
     pub(crate) fn open(path: &Path, steps: &'static Steps, fault: FaultPoint) -> Result<LineFile> {
         let file = options().open(path).map_err(Error::io("open", path))?;
-        let mut lines = LineFile {
-            file,
-            path: path.to_owned(),
-            fault,
-            steps,
-        };
+        let mut lines = LineFile { file, path: path.to_owned(), fault, steps };
         lines.locked(|lines| lines.drop_torn_line().map(|_| ()))?;
         Ok(lines)
     }
 
     /// Opens a file or makes it.
-    pub(crate) fn open_or_create(
-        path: &Path,
-        steps: &'static Steps,
-        fault: FaultPoint,
-    ) -> Result<LineFile> {
+    pub(crate) fn open_or_create(path: &Path, steps: &'static Steps, fault: FaultPoint) -> Result<LineFile> {
         match Self::open(path, steps, fault.clone()) {
             Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 match Self::create(path, steps, fault.clone()) {
                     // Another process was quicker.
-                    Err(Error::Io { source, .. })
-                        if source.kind() == io::ErrorKind::AlreadyExists =>
-                    {
+                    Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
                         Self::open(path, steps, fault)
                     }
                     result => result,
@@ -213,21 +190,13 @@ fn read_full(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 /// Gives a finished temporary file its name, so that the name always has either the old or the new content.
-pub(crate) fn replace_file(
-    temporary: tempfile::NamedTempFile,
-    path: &Path,
-    fault: &FaultPoint,
-) -> Result<()> {
+pub(crate) fn replace_file(temporary: tempfile::NamedTempFile, path: &Path, fault: &FaultPoint) -> Result<()> {
     let parent = path.parent().unwrap_or(Path::new("."));
-    fault("import.sync")
-        .and_then(|()| temporary.as_file().sync_all())
-        .map_err(Error::io("write", path))?;
+    fault("import.sync").and_then(|()| temporary.as_file().sync_all()).map_err(Error::io("write", path))?;
     fault("import.rename")
         .and_then(|()| temporary.persist(path).map_err(|error| error.error))
         .map_err(Error::io("replace", path))?;
-    fault("import.sync_directory")
-        .and_then(|()| sync_directory(parent))
-        .map_err(Error::io("make durable", parent))
+    fault("import.sync_directory").and_then(|()| sync_directory(parent)).map_err(Error::io("make durable", parent))
 }
 
 /// Makes a directory's names durable.
@@ -274,10 +243,7 @@ mod tests {
             bytes.extend(vec![b'y'; torn]);
             std::fs::write(&path, &bytes).unwrap();
             let mut file = File::open(&path).unwrap();
-            assert_eq!(
-                whole_lines(&mut file, bytes.len() as u64).unwrap(),
-                whole as u64
-            );
+            assert_eq!(whole_lines(&mut file, bytes.len() as u64).unwrap(), whole as u64);
         }
     }
 }

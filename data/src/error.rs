@@ -112,15 +112,11 @@ impl Error {
             Self::Locked { pid: Some(pid), .. } => {
                 format!("wait for process {pid} to end, or stop it, then try again")
             }
-            Self::Locked { pid: None, .. } => {
-                "wait for the other process to end, then try again".to_owned()
-            }
+            Self::Locked { pid: None, .. } => "wait for the other process to end, then try again".to_owned(),
             Self::Line(error) => error.hint(),
             Self::Functions(error) => error.hint(),
             Self::UnknownSession { .. } => "list the sessions for their ids".to_owned(),
-            Self::UnknownInteraction { .. } => {
-                "an interaction's id starts with i_ and is part of its reply".to_owned()
-            }
+            Self::UnknownInteraction { .. } => "an interaction's id starts with i_ and is part of its reply".to_owned(),
             Self::Correction { source, .. } => source.hint(),
             Self::Encode { .. } => "leave out what JSON cannot hold".to_owned(),
             #[cfg(feature = "git")]
@@ -130,27 +126,20 @@ impl Error {
 
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Io {
-            action,
-            path,
-            source,
-        }
+        move |source| Self::Io { action, path, source }
     }
 }
 
 fn io_hint(source: &io::Error, path: &Path) -> String {
     match source.kind() {
-        io::ErrorKind::PermissionDenied => format!(
-            "make {} readable and writable for this user, or choose another home",
-            path.display()
-        ),
+        io::ErrorKind::PermissionDenied => {
+            format!("make {} readable and writable for this user, or choose another home", path.display())
+        }
         io::ErrorKind::NotFound => "check the path; a new home has to be created first".to_owned(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "make room on the disk and try again; what was written before is kept".to_owned()
         }
-        io::ErrorKind::ReadOnlyFilesystem => {
-            "the file system is read-only: choose another home".to_owned()
-        }
+        io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only: choose another home".to_owned(),
         io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
             format!("something else is at {}: move it away", path.display())
         }
@@ -161,13 +150,9 @@ fn io_hint(source: &io::Error, path: &Path) -> String {
 #[cfg(feature = "git")]
 fn git_hint(source: &git2::Error, path: &Path) -> String {
     match source.code() {
-        git2::ErrorCode::Locked => format!(
-            "end the git command that runs in {}, or remove its stale *.lock files",
-            path.display()
-        ),
-        _ => format!(
-            "check it with `git -C {} fsck`; the log's files themselves are untouched",
-            path.display()
-        ),
+        git2::ErrorCode::Locked => {
+            format!("end the git command that runs in {}, or remove its stale *.lock files", path.display())
+        }
+        _ => format!("check it with `git -C {} fsck`; the log's files themselves are untouched", path.display()),
     }
 }

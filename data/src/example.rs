@@ -78,9 +78,7 @@ impl FromStr for SplitName {
             "train" | "training" => Ok(Self::Train),
             "validation" | "valid" | "val" | "dev" => Ok(Self::Validation),
             "held_out" | "held-out" | "heldout" | "test" => Ok(Self::HeldOut),
-            _ => Err(UnknownSplit {
-                given: given.to_owned(),
-            }),
+            _ => Err(UnknownSplit { given: given.to_owned() }),
         }
     }
 }
@@ -211,9 +209,7 @@ pub enum SlotError {
         end: usize,
     },
     /// The span is empty or lies outside the utterance.
-    #[error(
-        "argument `{name}` is at characters {start} to {end} of an utterance of {length} characters"
-    )]
+    #[error("argument `{name}` is at characters {start} to {end} of an utterance of {length} characters")]
     OutOfRange {
         /// The argument's name.
         name: String,
@@ -225,9 +221,7 @@ pub enum SlotError {
         length: usize,
     },
     /// The utterance says something else there.
-    #[error(
-        "argument `{name}` has the value `{expected}`, but characters {start} to {end} are `{actual}`"
-    )]
+    #[error("argument `{name}` has the value `{expected}`, but characters {start} to {end} are `{actual}`")]
     OtherValue {
         /// The argument's name.
         name: String,
@@ -263,8 +257,7 @@ impl SlotError {
                 "the offsets count bytes: count characters (Unicode scalar values)".to_owned()
             }
             Self::OutOfRange { .. } | Self::OtherValue { .. } => {
-                "offsets count characters from 0, not bytes, and `end` is the one after the last"
-                    .to_owned()
+                "offsets count characters from 0, not bytes, and `end` is the one after the last".to_owned()
             }
             Self::Overlap { .. } => "keep one of the two arguments".to_owned(),
         }
@@ -282,17 +275,10 @@ pub fn check_slots(text: &str, slots: &mut [Slot]) -> Result<(), SlotError> {
         return Ok(());
     }
     slots.sort_by_key(|slot| (slot.start, slot.end));
-    let boundaries: Vec<usize> = text
-        .char_indices()
-        .map(|(at, _)| at)
-        .chain([text.len()])
-        .collect();
+    let boundaries: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
     for slot in slots.iter_mut() {
         if slot.name.trim().is_empty() {
-            return Err(SlotError::NoName {
-                start: slot.start,
-                end: slot.end,
-            });
+            return Err(SlotError::NoName { start: slot.start, end: slot.end });
         }
         if slot.start >= slot.end || slot.end >= boundaries.len() {
             return Err(SlotError::OutOfRange {
@@ -333,12 +319,7 @@ mod tests {
     use super::*;
 
     fn slot(name: &str, start: usize, end: usize, value: &str) -> Slot {
-        Slot {
-            name: name.to_owned(),
-            start,
-            end,
-            value: value.to_owned(),
-        }
+        Slot { name: name.to_owned(), start, end, value: value.to_owned() }
     }
 
     #[test]
@@ -396,13 +377,7 @@ mod tests {
         ] {
             assert_eq!(given.parse(), Ok(split));
         }
-        assert_eq!(
-            serde_json::to_string(&SplitName::HeldOut).unwrap(),
-            "\"held_out\""
-        );
-        assert_eq!(
-            "oops".parse::<SplitName>().unwrap_err().to_string(),
-            "unknown split `oops`"
-        );
+        assert_eq!(serde_json::to_string(&SplitName::HeldOut).unwrap(), "\"held_out\"");
+        assert_eq!("oops".parse::<SplitName>().unwrap_err().to_string(), "unknown split `oops`");
     }
 }

@@ -83,13 +83,8 @@ impl FunctionsError {
 }
 
 fn place(function: &Option<String>, example: Option<usize>) -> String {
-    let function = function
-        .as_ref()
-        .map(|name| format!(", function `{name}`"))
-        .unwrap_or_default();
-    let example = example
-        .map(|number| format!(", example {number}"))
-        .unwrap_or_default();
+    let function = function.as_ref().map(|name| format!(", function `{name}`")).unwrap_or_default();
+    let example = example.map(|number| format!(", example {number}")).unwrap_or_default();
     function + &example
 }
 
@@ -100,16 +95,10 @@ impl Functions {
     /// When it cannot be read or used.
     pub fn load(path: &Path) -> Result<Self> {
         let bytes = fs::read(path).map_err(Error::io("read", path))?;
-        let name = path
-            .file_name()
-            .unwrap_or(path.as_os_str())
-            .to_string_lossy();
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
         let text = String::from_utf8(bytes).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
-            Reader::new(&name).error(
-                format!("not UTF-8 at byte {at}"),
-                "save the file as UTF-8".to_owned(),
-            )
+            Reader::new(&name).error(format!("not UTF-8 at byte {at}"), "save the file as UTF-8".to_owned())
         })?;
         Ok(Self::parse(&text, &name)?)
     }
@@ -122,10 +111,7 @@ impl Functions {
         let mut reader = Reader::new(name);
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let file: Value = serde_json::from_str(text).map_err(|error| {
-            reader.error(
-                format!("not JSON: {error}"),
-                "correct the line and column that are named".to_owned(),
-            )
+            reader.error(format!("not JSON: {error}"), "correct the line and column that are named".to_owned())
         })?;
         reader.file(&file)
     }
@@ -137,12 +123,7 @@ impl Functions {
 
     /// The examples of all functions, then the out-of-scope ones.
     pub fn examples(&self) -> Vec<Example> {
-        self.functions
-            .iter()
-            .flat_map(|function| &function.examples)
-            .chain(&self.out_of_scope)
-            .cloned()
-            .collect()
+        self.functions.iter().flat_map(|function| &function.examples).chain(&self.out_of_scope).cloned().collect()
     }
 }
 
@@ -155,11 +136,7 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(file: &'a str) -> Self {
-        Self {
-            file,
-            function: None,
-            example: None,
-        }
+        Self { file, function: None, example: None }
     }
 
     fn error(&self, message: String, hint: String) -> FunctionsError {
@@ -178,12 +155,8 @@ impl<'a> Reader<'a> {
             Value::Object(object) if object.contains_key("functions") => {
                 self.known_keys(object, &["functions", "out_of_scope"])?;
                 let entries = object.get("functions").and_then(Value::as_array);
-                let entries = entries.ok_or_else(|| {
-                    self.error(
-                        "`functions` is no array".to_owned(),
-                        "write [ … ]".to_owned(),
-                    )
-                })?;
+                let entries = entries
+                    .ok_or_else(|| self.error("`functions` is no array".to_owned(), "write [ … ]".to_owned()))?;
                 (entries.as_slice(), object.get("out_of_scope"))
             }
             _ => {
@@ -302,8 +275,8 @@ impl<'a> Reader<'a> {
         for (index, marked) in self.texts(examples, "examples")?.into_iter().enumerate() {
             let number = index + 1;
             self.example = Some(number);
-            let (text, slots) = parse_inline(marked.trim())
-                .map_err(|error| self.error(error.to_string(), error.hint()))?;
+            let (text, slots) =
+                parse_inline(marked.trim()).map_err(|error| self.error(error.to_string(), error.hint()))?;
             if text.trim().is_empty() {
                 return Err(self.error(
                     "the example has no words".to_owned(),
@@ -334,17 +307,10 @@ impl<'a> Reader<'a> {
         Ok(read)
     }
 
-    fn object<'v>(
-        &self,
-        value: &'v Value,
-        what: &str,
-    ) -> Result<&'v Map<String, Value>, FunctionsError> {
-        value.as_object().ok_or_else(|| {
-            self.error(
-                format!("{what} is no object"),
-                "write { … } with its keys".to_owned(),
-            )
-        })
+    fn object<'v>(&self, value: &'v Value, what: &str) -> Result<&'v Map<String, Value>, FunctionsError> {
+        value
+            .as_object()
+            .ok_or_else(|| self.error(format!("{what} is no object"), "write { … } with its keys".to_owned()))
     }
 
     fn text(&self, value: Option<&Value>, key: &str) -> Result<String, FunctionsError> {
@@ -359,32 +325,23 @@ impl<'a> Reader<'a> {
         let expected = || self.expected(key, "an array of texts");
         match value {
             None | Some(Value::Null) => Ok(Vec::new()),
-            Some(Value::Array(texts)) => texts
-                .iter()
-                .map(|text| text.as_str().map(str::to_owned).ok_or_else(expected))
-                .collect(),
+            Some(Value::Array(texts)) => {
+                texts.iter().map(|text| text.as_str().map(str::to_owned).ok_or_else(expected)).collect()
+            }
             Some(_) => Err(expected()),
         }
     }
 
     fn expected(&self, key: &str, what: &str) -> FunctionsError {
-        self.error(
-            format!("`{key}` has to be {what}"),
-            format!("correct `{key}`"),
-        )
+        self.error(format!("`{key}` has to be {what}"), format!("correct `{key}`"))
     }
 
-    fn known_keys(
-        &self,
-        object: &Map<String, Value>,
-        known: &[&str],
-    ) -> Result<(), FunctionsError> {
+    fn known_keys(&self, object: &Map<String, Value>, known: &[&str]) -> Result<(), FunctionsError> {
         match object.keys().find(|key| !known.contains(&key.as_str())) {
             None => Ok(()),
             Some(unknown) => Err(self.error(
                 format!("unknown key `{unknown}`"),
-                nearest_hint(unknown, known)
-                    .unwrap_or_else(|| format!("the known keys are {}", known.join(", "))),
+                nearest_hint(unknown, known).unwrap_or_else(|| format!("the known keys are {}", known.join(", "))),
             )),
         }
     }

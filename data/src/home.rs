@@ -95,8 +95,7 @@ impl Home {
             self.runs_dir(),
             self.cache_dir(),
         ] {
-            create_private_dir(&directory)
-                .map_err(Error::io("create the directory", &directory))?;
+            create_private_dir(&directory).map_err(Error::io("create the directory", &directory))?;
         }
         Ok(())
     }
@@ -126,9 +125,7 @@ impl Home {
             }
         }
         // An old pid may be longer than ours.
-        let written = file
-            .set_len(0)
-            .and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
+        let written = file.set_len(0).and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
         written.map_err(Error::io("write the lock", &path))?;
         Ok(HomeLock { path, _file: file })
     }
@@ -185,10 +182,7 @@ mod tests {
         {
             use std::os::unix::fs::PermissionsExt;
             for path in [home.root().to_owned(), home.sessions_dir()] {
-                assert_eq!(
-                    fs::metadata(path).unwrap().permissions().mode() & 0o777,
-                    0o700
-                );
+                assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o700);
             }
         }
     }
@@ -197,11 +191,8 @@ mod tests {
     fn a_file_in_the_way_is_named() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("home"), "").unwrap();
-        let error = Home::new(directory.path().join("home"))
-            .create()
-            .unwrap_err();
-        let text = format!("{error}\nhint: {}", error.hint())
-            .replace(&directory.path().display().to_string(), "DIR");
+        let error = Home::new(directory.path().join("home")).create().unwrap_err();
+        let text = format!("{error}\nhint: {}", error.hint()).replace(&directory.path().display().to_string(), "DIR");
         insta::assert_snapshot!(text, @r"
         cannot create the directory DIR/home: File exists (os error 17)
         hint: something else is at DIR/home: move it away
@@ -214,10 +205,7 @@ mod tests {
         let home = Home::new(directory.path());
         let held = home.lock("home").unwrap();
         let error = home.lock("home").unwrap_err();
-        assert!(
-            matches!(&error, Error::Locked { pid, .. } if *pid == Some(std::process::id())),
-            "{error}"
-        );
+        assert!(matches!(&error, Error::Locked { pid, .. } if *pid == Some(std::process::id())), "{error}");
         let _other = home.lock("train").unwrap();
         drop(held);
         let _again = home.lock("home").unwrap();

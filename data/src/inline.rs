@@ -75,12 +75,7 @@ pub fn parse_inline(marked: &str) -> Result<(String, Vec<Slot>), InlineError> {
         let start = length;
         length += surface.chars().count();
         text.push_str(&surface);
-        slots.push(Slot {
-            name,
-            start,
-            end: length,
-            value: surface,
-        });
+        slots.push(Slot { name, start, end: length, value: surface });
     }
     Ok((text, slots))
 }
@@ -151,28 +146,14 @@ mod tests {
     fn arguments_are_read_with_their_places() {
         let (text, slots) = parse_inline(r"Réveille-moi à [sept heures](time) \[ok\] \x").unwrap();
         assert_eq!(text, r"Réveille-moi à sept heures [ok] \x");
-        assert_eq!(
-            slots,
-            [Slot {
-                name: "time".to_owned(),
-                start: 15,
-                end: 26,
-                value: "sept heures".to_owned()
-            }]
-        );
+        assert_eq!(slots, [Slot { name: "time".to_owned(), start: 15, end: 26, value: "sept heures".to_owned() }]);
         assert_eq!(parse_inline("a ] b").unwrap().0, "a ] b");
     }
 
     #[test]
     fn brackets_that_are_no_argument_are_named() {
         let mut rendered = String::new();
-        for wrong in [
-            "at [seven",
-            "at [seven] am",
-            "at [ ](time)",
-            "[a [b](c)",
-            "at [x]()",
-        ] {
+        for wrong in ["at [seven", "at [seven] am", "at [ ](time)", "[a [b](c)", "at [x]()"] {
             let error = parse_inline(wrong).unwrap_err();
             rendered.push_str(&format!("{wrong}: {error}\n"));
         }

@@ -56,10 +56,7 @@ pub fn labelled(log: &Log) -> Result<Labelled> {
         let corrected = matches!(labels.get(&key), Some((_, Some(label))) if !is_approval(label));
         match (&opinion.correction, opinion.rating) {
             (Some(correction), _) => {
-                labels.insert(
-                    key,
-                    (order, Some(corrected_label(turn, opinion, correction))),
-                );
+                labels.insert(key, (order, Some(corrected_label(turn, opinion, correction))));
             }
             // A rating does not take a correction back.
             (None, _) if corrected => {}
@@ -76,10 +73,7 @@ pub fn labelled(log: &Log) -> Result<Labelled> {
     }
     let mut labels: Vec<(usize, Option<Label>)> = labels.into_values().collect();
     labels.sort_by_key(|(order, _)| *order);
-    let mut labelled = Labelled {
-        problems,
-        ..Labelled::default()
-    };
+    let mut labelled = Labelled { problems, ..Labelled::default() };
     for label in labels.into_iter().filter_map(|(_, label)| label) {
         match label {
             Label::Example(example) => labelled.examples.push(example),
@@ -91,10 +85,7 @@ pub fn labelled(log: &Log) -> Result<Labelled> {
 
 /// Reads the turns that somebody has an opinion on; the others need no memory.
 fn turns_of(log: &Log, opinions: &[FeedbackRecord]) -> Result<HashMap<String, InteractionRecord>> {
-    let wanted: HashSet<&str> = opinions
-        .iter()
-        .map(|opinion| opinion.interaction.as_str())
-        .collect();
+    let wanted: HashSet<&str> = opinions.iter().map(|opinion| opinion.interaction.as_str()).collect();
     let mut turns = HashMap::new();
     if wanted.is_empty() {
         return Ok(turns);
@@ -112,20 +103,10 @@ fn turns_of(log: &Log, opinions: &[FeedbackRecord]) -> Result<HashMap<String, In
 }
 
 fn is_approval(label: &Label) -> bool {
-    matches!(
-        label,
-        Label::Example(Example {
-            source: Source::Confirmed,
-            ..
-        })
-    )
+    matches!(label, Label::Example(Example { source: Source::Confirmed, .. }))
 }
 
-fn corrected_label(
-    turn: &InteractionRecord,
-    opinion: &FeedbackRecord,
-    correction: &Correction,
-) -> Label {
+fn corrected_label(turn: &InteractionRecord, opinion: &FeedbackRecord, correction: &Correction) -> Label {
     match correction {
         Correction::Answer { answer } => Label::Answer(TaughtAnswer {
             question: turn.text.clone(),

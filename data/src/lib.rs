@@ -66,22 +66,21 @@ pub mod split;
 pub use dataset::Dataset;
 pub use error::{Error, LineError, Result};
 pub use example::{
-    AnswerSpan, Example, OUT_OF_SCOPE, QuestionExample, RetrievalPair, Slot, SlotError, Source,
-    SplitName, TaughtAnswer, UnknownSplit, check_slots,
+    AnswerSpan, Example, OUT_OF_SCOPE, QuestionExample, RetrievalPair, Slot, SlotError, Source, SplitName,
+    TaughtAnswer, UnknownSplit, check_slots,
 };
 pub use fault::FaultPoint;
 pub use functions::{Function, Functions, FunctionsError};
 pub use home::{Home, HomeLock};
 pub use import::{
-    Examples, Format, ImportOptions, ImportSummary, Imported, Stored, import, imported_examples,
-    read_examples, stored,
+    Examples, Format, ImportOptions, ImportSummary, Imported, Stored, import, imported_examples, read_examples, stored,
 };
 pub use labelled::{Labelled, labelled};
 pub use log::{Log, LogOptions, SessionSummary};
 pub use memory::{Memory, taught_answers};
 pub use record::{
-    CallRecord, Correction, EndRecord, FeedbackRecord, InteractionRecord, Rating, Record,
-    ReplyRecord, SessionRecord, new_feedback_id, new_interaction_id, new_session_id,
+    CallRecord, Correction, EndRecord, FeedbackRecord, InteractionRecord, Rating, Record, ReplyRecord, SessionRecord,
+    new_feedback_id, new_interaction_id, new_session_id,
 };
 pub use session_log::SessionLog;
 #[cfg(feature = "git")]

@@ -47,9 +47,7 @@ impl<R: BufRead> Lines<R> {
     pub(crate) fn read(&mut self) -> io::Result<Option<Line>> {
         let mut bytes = Vec::new();
         let limit = MAX_LINE_BYTES as u64 + 2;
-        let length = Read::by_ref(&mut self.reader)
-            .take(limit)
-            .read_until(b'\n', &mut bytes);
+        let length = Read::by_ref(&mut self.reader).take(limit).read_until(b'\n', &mut bytes);
         // What was read of a line before the file broke off counts as no line.
         if length? == 0 {
             return Ok(None);
@@ -63,11 +61,7 @@ impl<R: BufRead> Lines<R> {
         if too_long && !complete {
             complete = self.skip_line()?;
         }
-        Ok(Some(Line {
-            number: self.number,
-            bytes: (!too_long).then_some(bytes),
-            complete,
-        }))
+        Ok(Some(Line { number: self.number, bytes: (!too_long).then_some(bytes), complete }))
     }
 
     /// Reads to the next newline without keeping anything.
@@ -98,32 +92,21 @@ pub(crate) struct RecordLines<T> {
 impl<T: DeserializeOwned> RecordLines<T> {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(Error::io("read", path))?;
-        Ok(Self {
-            lines: Some(Lines::new(BufReader::new(file))),
-            path: path.to_owned(),
-            record: PhantomData,
-        })
+        Ok(Self { lines: Some(Lines::new(BufReader::new(file))), path: path.to_owned(), record: PhantomData })
     }
 
     /// The records of a file that need not exist.
     pub(crate) fn open_if_present(path: &Path) -> Result<Self> {
         match Self::open(path) {
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(Self {
-                lines: None,
-                path: path.to_owned(),
-                record: PhantomData,
-            }),
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Ok(Self { lines: None, path: path.to_owned(), record: PhantomData })
+            }
             result => result,
         }
     }
 
     fn error(&self, line: u64, message: String, hint: String) -> Error {
-        Error::Line(LineError {
-            file: self.path.display().to_string(),
-            line,
-            message,
-            hint,
-        })
+        Error::Line(LineError { file: self.path.display().to_string(), line, message, hint })
     }
 }
 
@@ -163,10 +146,7 @@ impl<T: DeserializeOwned> Iterator for RecordLines<T> {
                     )));
                 }
             };
-            return Some(
-                from_line(text)
-                    .map_err(|error| self.error(line.number, error.to_string(), error.hint())),
-            );
+            return Some(from_line(text).map_err(|error| self.error(line.number, error.to_string(), error.hint())));
         }
     }
 }

@@ -16,9 +16,7 @@ use crate::example::check_slots;
 use crate::fault::{self, FaultPoint};
 use crate::home::{Home, sessions_dir};
 use crate::lines::RecordLines;
-use crate::record::{
-    Correction, FeedbackRecord, InteractionRecord, Rating, Record, id_time, new_feedback_id,
-};
+use crate::record::{Correction, FeedbackRecord, InteractionRecord, Rating, Record, id_time, new_feedback_id};
 use crate::session_log::{SessionLog, path_of};
 
 /// How a log is written.
@@ -30,9 +28,7 @@ pub struct LogOptions {
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self {
-            fault: fault::none(),
-        }
+        Self { fault: fault::none() }
     }
 }
 
@@ -80,10 +76,7 @@ impl Log {
 
     /// The log of a home, with fault points.
     pub fn open_with(home: &Home, options: LogOptions) -> Self {
-        Self {
-            directory: home.log_dir(),
-            options,
-        }
+        Self { directory: home.log_dir(), options }
     }
 
     /// Starts a session.
@@ -119,10 +112,7 @@ impl Log {
     /// When a directory cannot be read; an item is an error when its file cannot be.
     pub fn sessions(&self) -> Result<impl Iterator<Item = Result<SessionSummary>> + use<>> {
         let log = self.clone();
-        Ok(self
-            .session_ids()?
-            .into_iter()
-            .map(move |id| log.session(&id)))
+        Ok(self.session_ids()?.into_iter().map(move |id| log.session(&id)))
     }
 
     /// One session.
@@ -141,9 +131,7 @@ impl Log {
     /// # Errors
     /// When a file or directory cannot be read.
     pub fn unfinished(&self) -> Result<Vec<SessionSummary>> {
-        self.sessions()?
-            .filter(|session| !matches!(session, Ok(SessionSummary { ended: Some(_), .. })))
-            .collect()
+        self.sessions()?.filter(|session| !matches!(session, Ok(SessionSummary { ended: Some(_), .. }))).collect()
     }
 
     /// All records of a session.
@@ -158,10 +146,7 @@ impl Log {
     ///
     /// # Errors
     /// When there is no such session, or its file cannot be opened.
-    pub fn records_of(
-        &self,
-        session: &str,
-    ) -> Result<impl Iterator<Item = Result<Record>> + use<>> {
+    pub fn records_of(&self, session: &str) -> Result<impl Iterator<Item = Result<Record>> + use<>> {
         RecordLines::open(&self.path(session)?)
     }
 
@@ -217,12 +202,10 @@ impl Log {
         rating: Option<Rating>,
         correction: Option<Correction>,
     ) -> Result<FeedbackRecord> {
-        let turn =
-            self.find_interaction(interaction)?
-                .ok_or_else(|| Error::UnknownInteraction {
-                    id: interaction.to_owned(),
-                    path: sessions_dir(&self.directory),
-                })?;
+        let turn = self.find_interaction(interaction)?.ok_or_else(|| Error::UnknownInteraction {
+            id: interaction.to_owned(),
+            path: sessions_dir(&self.directory),
+        })?;
         let correction = checked(&turn, correction)?;
         let feedback = FeedbackRecord {
             id: new_feedback_id(),
@@ -246,30 +229,17 @@ impl Log {
     fn path(&self, session: &str) -> Result<PathBuf> {
         path_of(&self.directory, session)
             .filter(|path| path.exists())
-            .ok_or_else(|| Error::UnknownSession {
-                id: session.to_owned(),
-                path: sessions_dir(&self.directory),
-            })
+            .ok_or_else(|| Error::UnknownSession { id: session.to_owned(), path: sessions_dir(&self.directory) })
     }
 }
 
 /// Checks the arguments of a correction against the turn that it corrects.
 fn checked(turn: &InteractionRecord, correction: Option<Correction>) -> Result<Option<Correction>> {
-    let Some(Correction::Function {
-        function,
-        slots: Some(mut slots),
-    }) = correction
-    else {
+    let Some(Correction::Function { function, slots: Some(mut slots) }) = correction else {
         return Ok(correction);
     };
-    check_slots(&turn.text, &mut slots).map_err(|source| Error::Correction {
-        interaction: turn.id.clone(),
-        source,
-    })?;
-    Ok(Some(Correction::Function {
-        function,
-        slots: Some(slots),
-    }))
+    check_slots(&turn.text, &mut slots).map_err(|source| Error::Correction { interaction: turn.id.clone(), source })?;
+    Ok(Some(Correction::Function { function, slots: Some(slots) }))
 }
 
 pub(crate) fn summarise(
@@ -324,12 +294,7 @@ pub(crate) fn summarise(
 }
 
 /// Collects the session ids of a directory and, `depth` levels deep, of those below it.
-fn collect_ids(
-    log_dir: &Path,
-    directory: &Path,
-    depth: usize,
-    ids: &mut Vec<String>,
-) -> Result<()> {
+fn collect_ids(log_dir: &Path, directory: &Path, depth: usize, ids: &mut Vec<String>) -> Result<()> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries.map_err(Error::io("read", directory))?,

@@ -43,11 +43,8 @@ impl Memory {
     /// # Errors
     /// When the disk refuses; nothing of the line is left then.
     pub fn append(&mut self, answer: &TaughtAnswer) -> Result<()> {
-        let line =
-            to_line(&MemoryLine::Answer(answer.clone())).map_err(|source| Error::Encode {
-                path: self.file.path().to_owned(),
-                source,
-            })?;
+        let line = to_line(&MemoryLine::Answer(answer.clone()))
+            .map_err(|source| Error::Encode { path: self.file.path().to_owned(), source })?;
         self.file.append(line.as_bytes())
     }
 

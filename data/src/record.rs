@@ -118,9 +118,7 @@ pub enum Correction {
 impl<'de> Deserialize<'de> for Correction {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         /// `Some(None)` is an explicit `null`.
-        fn present<'de, D: Deserializer<'de>>(
-            deserializer: D,
-        ) -> Result<Option<Option<String>>, D::Error> {
+        fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
             Option::deserialize(deserializer).map(Some)
         }
         #[derive(Deserialize)]
@@ -131,19 +129,9 @@ impl<'de> Deserialize<'de> for Correction {
             answer: Option<String>,
         }
         match Fields::deserialize(deserializer)? {
-            Fields {
-                answer: Some(answer),
-                function: None,
-                ..
-            } => Ok(Self::Answer { answer }),
-            Fields {
-                function: Some(function),
-                slots,
-                answer: None,
-            } => Ok(Self::Function { function, slots }),
-            _ => Err(serde::de::Error::custom(
-                "a correction has either a `function` or an `answer`",
-            )),
+            Fields { answer: Some(answer), function: None, .. } => Ok(Self::Answer { answer }),
+            Fields { function: Some(function), slots, answer: None } => Ok(Self::Function { function, slots }),
+            _ => Err(serde::de::Error::custom("a correction has either a `function` or an `answer`")),
         }
     }
 }
@@ -236,9 +224,7 @@ impl RecordError {
     /// What to do about it.
     pub fn hint(&self) -> String {
         match self {
-            Self::NoObject | Self::Json(_) => {
-                "correct or remove the line; every other line is kept".to_owned()
-            }
+            Self::NoObject | Self::Json(_) => "correct or remove the line; every other line is kept".to_owned(),
             Self::Schema { .. } => "read the log with the newer program that wrote it".to_owned(),
         }
     }
@@ -252,10 +238,7 @@ pub(crate) fn to_line<T: Serialize>(record: &T) -> Result<String, serde_json::Er
         #[serde(flatten)]
         record: &'a T,
     }
-    let mut line = serde_json::to_string(&Line {
-        schema: SCHEMA,
-        record,
-    })?;
+    let mut line = serde_json::to_string(&Line { schema: SCHEMA, record })?;
     line.push('\n');
     Ok(line)
 }
@@ -271,10 +254,7 @@ pub(crate) fn from_line<T: serde::de::DeserializeOwned>(line: &str) -> Result<T,
     }
     let Header { schema } = serde_json::from_str(line)?;
     if schema != u64::from(SCHEMA) {
-        return Err(RecordError::Schema {
-            expected: SCHEMA,
-            actual: schema,
-        });
+        return Err(RecordError::Schema { expected: SCHEMA, actual: schema });
     }
     Ok(serde_json::from_str(line)?)
 }

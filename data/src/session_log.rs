@@ -28,17 +28,11 @@ impl SessionLog {
     pub fn create(log_dir: &Path, client: &str, options: &LogOptions) -> Result<Self> {
         let id = new_session_id();
         let started = id_time(&id).unwrap_or_else(Timestamp::now);
-        let path = path_of(log_dir, &id).ok_or_else(|| Error::UnknownSession {
-            id: id.clone(),
-            path: sessions_dir(log_dir),
-        })?;
+        let path = path_of(log_dir, &id)
+            .ok_or_else(|| Error::UnknownSession { id: id.clone(), path: sessions_dir(log_dir) })?;
         let file = LineFile::create(&path, &LOG_STEPS, options.fault.clone())?;
         let mut session = Self { id, started, file };
-        let first = Record::Session(SessionRecord {
-            session: session.id.clone(),
-            started,
-            client: client.to_owned(),
-        });
+        let first = Record::Session(SessionRecord { session: session.id.clone(), started, client: client.to_owned() });
         if let Err(error) = session.append(&first) {
             let _ = std::fs::remove_file(&path);
             return Err(error);
@@ -51,10 +45,7 @@ impl SessionLog {
     /// # Errors
     /// When there is no such session, or its file cannot be written.
     pub fn open(log_dir: &Path, id: &str, options: &LogOptions) -> Result<Self> {
-        let unknown = || Error::UnknownSession {
-            id: id.to_owned(),
-            path: sessions_dir(log_dir),
-        };
+        let unknown = || Error::UnknownSession { id: id.to_owned(), path: sessions_dir(log_dir) };
         let path = path_of(log_dir, id).ok_or_else(unknown)?;
         if !path.exists() {
             return Err(unknown());
@@ -86,10 +77,7 @@ impl SessionLog {
     /// # Errors
     /// When the disk refuses; the file is cut back to its last whole line and later appends work.
     pub fn append(&mut self, record: &Record) -> Result<()> {
-        let line = record.to_line().map_err(|source| Error::Encode {
-            path: self.file.path().to_owned(),
-            source,
-        })?;
+        let line = record.to_line().map_err(|source| Error::Encode { path: self.file.path().to_owned(), source })?;
         self.file.append(line.as_bytes())
     }
 
@@ -98,20 +86,14 @@ impl SessionLog {
     /// # Errors
     /// When the disk refuses.
     pub fn end(&mut self, reason: &str) -> Result<()> {
-        let end = Record::End(EndRecord {
-            session: self.id.clone(),
-            at: Timestamp::now(),
-            reason: reason.to_owned(),
-        });
+        let end = Record::End(EndRecord { session: self.id.clone(), at: Timestamp::now(), reason: reason.to_owned() });
         self.append(&end)
     }
 }
 
 /// The file of a session: its id carries the day. `None` when the id is none of ours.
 pub(crate) fn path_of(log_dir: &Path, id: &str) -> Option<PathBuf> {
-    let ours = id.len() == 34
-        && id.starts_with("s_")
-        && id.bytes().skip(2).all(|byte| byte.is_ascii_hexdigit());
+    let ours = id.len() == 34 && id.starts_with("s_") && id.bytes().skip(2).all(|byte| byte.is_ascii_hexdigit());
     let started = id_time(id).filter(|_| ours)?.to_zoned(TimeZone::UTC);
     let day = started.strftime("%Y/%m/%d").to_string();
     Some(sessions_dir(log_dir).join(day).join(format!("{id}.jsonl")))

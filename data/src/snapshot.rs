@@ -55,10 +55,7 @@ pub fn snapshot(home: &Home, author: &str) -> Result<Option<Commit>> {
 /// When a file cannot be read, or git refuses; the last snapshot stays as it was.
 pub fn snapshot_with(home: &Home, author: &str, fault: &FaultPoint) -> Result<Option<Commit>> {
     let log_dir = home.log_dir();
-    let git = Git {
-        directory: &log_dir,
-        fault,
-    };
+    let git = Git { directory: &log_dir, fault };
     let repository = git.open_or_init()?;
     if let Some(locked) = locked_since(home) {
         remove_stale_locks(repository.path(), locked);
@@ -76,10 +73,7 @@ pub fn snapshot_with(home: &Home, author: &str, fault: &FaultPoint) -> Result<Op
     let message = message::of(&changes);
     let id = git.commit(&repository, parent.as_ref(), tree, author, &message)?;
     git.write_index(&repository, tree);
-    Ok(Some(Commit {
-        id: id.to_string(),
-        message,
-    }))
+    Ok(Some(Commit { id: id.to_string(), message }))
 }
 
 /// The id of the last snapshot; `None` before the first.
@@ -88,10 +82,7 @@ pub fn snapshot_with(home: &Home, author: &str, fault: &FaultPoint) -> Result<Op
 /// When git refuses.
 pub fn head(home: &Home) -> Result<Option<String>> {
     let log_dir = home.log_dir();
-    let git = Git {
-        directory: &log_dir,
-        fault: &fault::none(),
-    };
+    let git = Git { directory: &log_dir, fault: &fault::none() };
     match git.open() {
         Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
         Err(error) => Err(git.error("open the log")(error)),
@@ -108,11 +99,7 @@ struct Git<'a> {
 impl Git<'_> {
     fn error(&self, action: &'static str) -> impl FnOnce(git2::Error) -> Error + use<> {
         let path = self.directory.to_owned();
-        move |source| Error::Git {
-            action,
-            path,
-            source,
-        }
+        move |source| Error::Git { action, path, source }
     }
 
     fn step(&self, name: &'static str) -> Result<()> {
@@ -121,9 +108,7 @@ impl Git<'_> {
 
     fn open(&self) -> Result<Repository, git2::Error> {
         let repository = match Repository::open(self.directory) {
-            Err(error) if error.code() == ErrorCode::Owner => {
-                open_of_another_owner(self.directory)?
-            }
+            Err(error) if error.code() == ErrorCode::Owner => open_of_another_owner(self.directory)?,
             result => result?,
         };
         write_through(&repository)?;
@@ -142,20 +127,15 @@ impl Git<'_> {
 
     /// Makes the repository elsewhere and moves it into place, so that it is whole or absent.
     fn init(&self) -> Result<()> {
-        create_private_dir(self.directory)
-            .map_err(Error::io("create the directory", self.directory))?;
+        create_private_dir(self.directory).map_err(Error::io("create the directory", self.directory))?;
         let temporary = tempfile::Builder::new()
             .prefix(".snapshot-")
             .suffix(".tmp")
             .tempdir_in(self.directory)
             .map_err(Error::io("write into", self.directory))?;
         let mut options = RepositoryInitOptions::new();
-        options
-            .external_template(false)
-            .no_reinit(true)
-            .initial_head("main");
-        Repository::init_opts(temporary.path(), &options)
-            .map_err(self.error("make a repository"))?;
+        options.external_template(false).no_reinit(true).initial_head("main");
+        Repository::init_opts(temporary.path(), &options).map_err(self.error("make a repository"))?;
         self.step("snapshot.init")?;
         let target = self.directory.join(".git");
         fs::rename(temporary.path().join(".git"), &target)
@@ -166,9 +146,7 @@ impl Git<'_> {
     fn head<'r>(&self, repository: &'r Repository) -> Result<Option<git2::Commit<'r>>> {
         match repository.head().and_then(|head| head.peel_to_commit()) {
             Ok(commit) => Ok(Some(commit)),
-            Err(error) if matches!(error.code(), ErrorCode::UnbornBranch | ErrorCode::NotFound) => {
-                Ok(None)
-            }
+            Err(error) if matches!(error.code(), ErrorCode::UnbornBranch | ErrorCode::NotFound) => Ok(None),
             Err(error) => Err(self.error("read the last commit")(error)),
         }
     }
@@ -199,9 +177,7 @@ impl Git<'_> {
             .and_then(|head| head.symbolic_target().ok().flatten().map(str::to_owned))
             .unwrap_or_else(|| BRANCH.to_owned());
         let moved = match parent {
-            Some(parent) => {
-                repository.reference_matching(&branch, id, true, parent.id(), "snapshot")
-            }
+            Some(parent) => repository.reference_matching(&branch, id, true, parent.id(), "snapshot"),
             None => repository.reference(&branch, id, false, "snapshot"),
         };
         moved.map_err(self.error("move the branch"))?;
@@ -229,13 +205,10 @@ impl Git<'_> {
 /// stands in a file of our own beside git's.
 fn write_through(repository: &Repository) -> Result<(), git2::Error> {
     let settings = repository.path().join("mynah-config");
-    let written =
-        settings.exists() || fs::write(&settings, "[core]\n\tfsyncObjectFiles = true\n").is_ok();
+    let written = settings.exists() || fs::write(&settings, "[core]\n\tfsyncObjectFiles = true\n").is_ok();
     // A repository that cannot be written to can still be read.
     if written {
-        repository
-            .config()?
-            .add_file(&settings, ConfigLevel::App, false)?;
+        repository.config()?.add_file(&settings, ConfigLevel::App, false)?;
     }
     Ok(())
 }
@@ -258,10 +231,8 @@ fn open_of_another_owner(directory: &Path) -> Result<Repository, git2::Error> {
 
 /// A name that git takes.
 fn author_name(author: &str) -> String {
-    let name: String = author
-        .chars()
-        .filter(|character| !character.is_control() && !matches!(character, '<' | '>'))
-        .collect();
+    let name: String =
+        author.chars().filter(|character| !character.is_control() && !matches!(character, '<' | '>')).collect();
     match name.trim() {
         "" => NAME.to_owned(),
         name => name.to_owned(),
@@ -292,9 +263,7 @@ fn remove_stale_locks(git_dir: &Path, locked: SystemTime) {
         .into_iter()
         .chain(lock_files(&heads));
     for lock in locks {
-        let stale = fs::metadata(&lock)
-            .and_then(|metadata| metadata.modified())
-            .is_ok_and(|written| written <= locked);
+        let stale = fs::metadata(&lock).and_then(|metadata| metadata.modified()).is_ok_and(|written| written <= locked);
         if stale {
             // When that fails, git says that it is locked, with a hint.
             let _ = fs::remove_file(&lock);

@@ -72,9 +72,7 @@ pub fn mask(text: &str, slots: &[Slot]) -> String {
 
 /// The split that an example belongs to: the one that somebody chose, else the one that its words hash to.
 pub fn split_of(example: &Example) -> SplitName {
-    example
-        .split
-        .unwrap_or_else(|| hashed_split(&example.text, &example.slots))
+    example.split.unwrap_or_else(|| hashed_split(&example.text, &example.slots))
 }
 
 /// The split that words hash to.
@@ -154,21 +152,12 @@ mod tests {
     use super::*;
 
     fn slot(name: &str, start: usize, end: usize) -> Slot {
-        Slot {
-            name: name.to_owned(),
-            start,
-            end,
-            value: String::new(),
-        }
+        Slot { name: name.to_owned(), start, end, value: String::new() }
     }
 
     #[test]
     fn near_duplicates_are_one() {
-        for same in [
-            "Wake me at 7, please!",
-            "wake me at 10 please",
-            "  wake   me at 7 please ",
-        ] {
+        for same in ["Wake me at 7, please!", "wake me at 10 please", "  wake   me at 7 please "] {
             assert_eq!(normalise(same), "wake me at 0 please");
         }
         assert_eq!(normalise("What's up?"), "whats up");
@@ -181,10 +170,7 @@ mod tests {
     fn arguments_are_masked_by_name() {
         let slots = [slot("time", 11, 16)];
         assert_eq!(mask("wake me at seven, ok", &slots), "wake me at <time> ok");
-        assert_eq!(
-            mask("wake me at 10 pm", &[slot("time", 11, 16)]),
-            "wake me at <time>"
-        );
+        assert_eq!(mask("wake me at 10 pm", &[slot("time", 11, 16)]), "wake me at <time>");
         // Spans outside the text, empty or overlapping ones change nothing.
         assert_eq!(mask("a b", &[slot("x", 9, 12)]), "a b");
         assert_eq!(mask("a b", &[slot("x", 1, 1)]), "a b");

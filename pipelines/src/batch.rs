@@ -26,6 +26,8 @@ pub struct EncodedExample {
     pub words: Vec<(u32, u32)>,
     /// Weight in the loss.
     pub weight: f32,
+    /// The base's embedding of the text, which training keeps close to; empty when there is none.
+    pub embedding: Vec<f32>,
 }
 
 impl EncodedExample {
@@ -50,7 +52,7 @@ impl EncodedExample {
                 words.push((word.first_token as u32, labels.tag_id(&tag)? as u32));
             }
         }
-        Some(Self { input_ids: encoding.input_ids, function, words, weight: example.weight })
+        Some(Self { input_ids: encoding.input_ids, function, words, weight: example.weight, embedding: Vec::new() })
     }
 }
 
@@ -79,6 +81,10 @@ pub struct Batch {
     pub word_weights: Option<Tensor<1>>,
     /// Words of every example, in the order of `words`.
     pub word_counts: Vec<usize>,
+    /// `[batch_size, seq_length]`: 1 / length at the text's own tokens, else 0.
+    pub pooling: Tensor<2>,
+    /// `[batch_size, dim]`: unit vectors; none when no embedding was computed.
+    pub embeddings: Option<Tensor<2>>,
 }
 
 impl Batch {
@@ -88,6 +94,8 @@ impl Batch {
         let seq_length = examples.iter().map(|e| e.input_ids.len()).max().unwrap_or(1).max(1);
         let mut ids = vec![0i64; batch_size * seq_length];
         let mut pads = vec![true; batch_size * seq_length];
+        let mut pooling = vec![0f32; batch_size * seq_length];
+        let mut embeddings = Vec::new();
         let mut padded = false;
         let (mut words, mut tags, mut word_weights) = (Vec::new(), Vec::new(), Vec::new());
         let mut word_counts = Vec::with_capacity(batch_size);
@@ -96,6 +104,7 @@ impl Batch {
             for (column, id) in example.input_ids.iter().enumerate() {
                 ids[row * seq_length + column] = i64::from(*id);
                 pads[row * seq_length + column] = false;
+                pooling[row * seq_length + column] = 1.0 / example.input_ids.len() as f32;
             }
             for (position, tag) in &example.words {
                 words.push((row * seq_length) as i64 + i64::from(*position));
@@ -103,12 +112,11 @@ impl Batch {
                 word_weights.push(example.weight);
             }
             word_counts.push(example.words.len());
+            embeddings.extend_from_slice(&example.embedding);
         }
         let shape = [batch_size, seq_length];
         let count = words.len();
-        let some = |values: Vec<i64>| {
-            (count > 0).then(|| Tensor::from_data(TensorData::new(values, [count]), device))
-        };
+        let some = |values: Vec<i64>| (count > 0).then(|| Tensor::from_data(TensorData::new(values, [count]), device));
         let total: f32 = examples.iter().map(|e| e.weight).sum();
         let mean = if total > 0.0 { total / batch_size as f32 } else { 1.0 };
         let weights = examples.iter().map(|e| e.weight / mean).collect::<Vec<_>>();
@@ -125,6 +133,11 @@ impl Batch {
                 Tensor::from_data(TensorData::new(scaled, [count]), device)
             }),
             word_counts,
+            pooling: Tensor::from_data(TensorData::new(pooling, shape), device),
+            embeddings: (!embeddings.is_empty() && embeddings.len() % batch_size == 0).then(|| {
+                let dim = embeddings.len() / batch_size;
+                Tensor::from_data(TensorData::new(embeddings, [batch_size, dim]), device)
+            }),
         }
     }
 }
@@ -237,8 +250,7 @@ impl Iterator for BatchIterator<'_> {
         let indices = self.plan.get(self.next)?;
         self.next += 1;
         self.items += indices.len();
-        let examples: Vec<&EncodedExample> =
-            indices.iter().map(|index| &self.loader.examples[*index]).collect();
+        let examples: Vec<&EncodedExample> = indices.iter().map(|index| &self.loader.examples[*index]).collect();
         Some(Ok(Batch::new(&examples, &self.loader.device)))
     }
 }
@@ -261,6 +273,7 @@ mod tests {
                 function: 0,
                 words: vec![(1, 0)],
                 weight: 1.0,
+                embedding: Vec::new(),
             })
             .collect()
     }
@@ -284,10 +297,10 @@ mod tests {
         let examples = encoded(&[3, 5]);
         let batch = Batch::new(&examples.iter().collect::<Vec<_>>(), &device);
         assert_eq!(batch.input_ids.dims(), [2, 5]);
-        let padding = batch.padding.map(|mask| mask.int().into_data().to_vec::<i64>());
+        let padding = batch.padding.map(|mask| mask.int().into_data().try_to_vec::<i64>());
         let padding = padding.and_then(Result::ok);
         assert_eq!(padding, Some(vec![0, 0, 0, 0, 0, 0, 0, 0, 1, 1]));
-        let words = batch.words.map(|words| words.into_data().to_vec::<i64>());
+        let words = batch.words.map(|words| words.into_data().try_to_vec::<i64>());
         assert_eq!(words.and_then(Result::ok), Some(vec![1, 6]));
     }
 

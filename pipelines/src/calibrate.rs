@@ -104,11 +104,12 @@ fn fit_temperature(logits: &[Vec<f32>], labels: &[usize]) -> f32 {
 fn fit_threshold(judged: &[Judged], out_of_scope: usize) -> f32 {
     let mut sorted = judged.to_vec();
     sorted.sort_by(|a, b| a.confidence.total_cmp(&b.confidence));
+    let allowed = (TOLERATED_LOSS * judged.len() as f64) as usize;
+    let mut right = sorted.iter().filter(|one| one.kind == Kind::Right);
+    let lowest = right.nth(allowed).map_or(LARGEST_UNWEIGHED, |one| one.confidence);
+    let unweighed = below(lowest.min(LARGEST_UNWEIGHED));
     if out_of_scope < ENOUGH_OUT_OF_SCOPE {
-        let allowed = (TOLERATED_LOSS * judged.len() as f64) as usize;
-        let mut right = sorted.iter().filter(|one| one.kind == Kind::Right);
-        let lowest = right.nth(allowed).map_or(LARGEST_UNWEIGHED, |one| one.confidence);
-        return below(lowest.min(LARGEST_UNWEIGHED));
+        return unweighed;
     }
     // Raising the threshold past one decision turns it into a rejection.
     let (mut gain, mut best_gain, mut threshold) = (0i64, 0i64, 0.0);
@@ -124,7 +125,7 @@ fn fit_threshold(judged: &[Judged], out_of_scope: usize) -> f32 {
             threshold = (one.confidence + next) / 2.0;
         }
     }
-    threshold
+    threshold.max(unweighed)
 }
 
 /// A little below `confidence`, so that rounding in a batch does not reject it.

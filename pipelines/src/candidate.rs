@@ -38,12 +38,10 @@ impl Candidate<'_> {
     /// The parent's configuration with this candidate's labels, as `transformers` reads it.
     fn config(&self) -> Result<Value, Error> {
         let bytes = self.parent.config().to_json();
-        let mut config: Map<String, Value> = serde_json::from_slice(&bytes).map_err(|source| {
-            Error::Serialize { path: "config.json".into(), message: source.to_string() }
-        })?;
+        let mut config: Map<String, Value> = serde_json::from_slice(&bytes)
+            .map_err(|source| Error::Serialize { path: "config.json".into(), message: source.to_string() })?;
         let functions = self.labels.functions.iter().enumerate();
-        let id2label: Map<String, Value> =
-            functions.clone().map(|(id, name)| (id.to_string(), json!(name))).collect();
+        let id2label: Map<String, Value> = functions.clone().map(|(id, name)| (id.to_string(), json!(name))).collect();
         let label2id: Map<String, Value> = functions.map(|(id, name)| (name.clone(), json!(id))).collect();
         config.insert("architectures".into(), json!(["DistilBertForSequenceClassification"]));
         config.insert("id2label".into(), Value::Object(id2label));

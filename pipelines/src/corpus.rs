@@ -1,11 +1,14 @@
 //! Everything labelled in a home, split, with the labels that a model of it needs.
 
-use mynah_data::{Dataset, Example, Functions, Home, Log, Source};
+use mynah_data::{Dataset, Example, Functions, Home, Log, Slot, Source};
 use mynah_runtime::Labels;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::batch::shuffle;
 use crate::error::Error;
+
+/// A new correction is seen no more often than this in one epoch.
+const MOST_REPEATS: usize = 24;
 
 /// The labelled examples of a home.
 #[derive(Clone, Debug, Default)]
@@ -31,12 +34,8 @@ impl Corpus {
             examples.push(example?);
         }
         let labelled = mynah_data::labelled(&Log::open(home))?;
-        let corrections: Vec<Example> = labelled
-            .examples
-            .iter()
-            .filter(|example| example.source == Source::Corrected)
-            .cloned()
-            .collect();
+        let corrections: Vec<Example> =
+            labelled.examples.iter().filter(|example| example.source == Source::Corrected).cloned().collect();
         examples.extend(labelled.examples);
         Ok(Self { dataset: Dataset::build(examples), corrections })
     }
@@ -51,6 +50,16 @@ impl Corpus {
             let names = arguments.entry(example.function.clone()).or_default();
             names.extend(example.slots.iter().map(|slot| slot.name.clone()));
         }
+        let mut adjacent = BTreeSet::new();
+        for example in &self.dataset.train {
+            adjacent.extend(
+                example
+                    .slots
+                    .windows(2)
+                    .filter(|pair| stand_side_by_side(&example.text, pair))
+                    .map(|pair| pair[0].name.clone()),
+            );
+        }
         let names: BTreeSet<&String> = arguments.values().flatten().collect();
         let tags = std::iter::once("O".to_string())
             .chain(names.into_iter().flat_map(|name| [format!("B-{name}"), format!("I-{name}")]))
@@ -58,16 +67,15 @@ impl Corpus {
         Labels {
             functions: in_known_order(functions.into_iter().collect(), &known.functions),
             tags: in_known_order(tags, &known.tags),
-            arguments: arguments
-                .into_iter()
-                .map(|(function, names)| (function, names.into_iter().collect()))
-                .collect(),
+            arguments: arguments.into_iter().map(|(function, names)| (function, names.into_iter().collect())).collect(),
+            adjacent: Some(adjacent.into_iter().collect()),
         }
     }
 
     /// The training examples of one epoch: all of them, or, when `limit` is given, those since
     /// `is_new` together with a class-balanced replay of up to `limit` older ones. Corrections come
-    /// `correction_repeats` times.
+    /// `correction_repeats` times; new ones so often that together they are a tenth of the epoch,
+    /// but no more than [`MOST_REPEATS`] times.
     pub fn epoch(
         &self,
         limit: Option<usize>,
@@ -75,15 +83,18 @@ impl Corpus {
         correction_repeats: usize,
         seed: u64,
     ) -> Vec<Example> {
-        let (new, old): (Vec<&Example>, Vec<&Example>) =
-            self.dataset.train.iter().partition(|example| is_new(example));
+        let (new, old): (Vec<&Example>, Vec<&Example>) = self.dataset.train.iter().partition(|example| is_new(example));
         let replayed = match limit {
             Some(limit) if old.len() > limit => balanced(old, limit, seed),
             _ => old,
         };
+        let corrected = new.iter().filter(|example| example.source == Source::Corrected).count();
+        let tenth = (replayed.len() + new.len()) / 10 / corrected.max(1);
+        let new_repeats = tenth.min(MOST_REPEATS).max(correction_repeats);
         let mut epoch = Vec::with_capacity(replayed.len() + new.len());
         for example in replayed.into_iter().chain(new) {
             let repeats = match example.source {
+                Source::Corrected if is_new(example) => new_repeats.max(1),
                 Source::Corrected => correction_repeats.max(1),
                 _ => 1,
             };
@@ -91,6 +102,13 @@ impl Corpus {
         }
         epoch
     }
+}
+
+/// Whether two arguments of one name have nothing but white space between them.
+fn stand_side_by_side(text: &str, pair: &[Slot]) -> bool {
+    let [first, second] = pair else { return false };
+    let between = second.start.saturating_sub(first.end);
+    first.name == second.name && text.chars().skip(first.end).take(between).all(char::is_whitespace)
 }
 
 fn in_known_order(mut wanted: Vec<String>, known: &[String]) -> Vec<String> {
@@ -124,7 +142,7 @@ fn balanced(examples: Vec<&Example>, limit: usize, seed: u64) -> Vec<&Example> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mynah_data::{Slot, SplitName};
+    use mynah_data::SplitName;
 
     fn example(text: &str, function: &str, source: Source) -> Example {
         Example {

@@ -134,10 +134,7 @@ impl JointModel {
                     out_lin: linear(dim, dim),
                 },
                 sa_layer_norm: norm(),
-                ffn: FeedForward {
-                    lin1: linear(dim, config.hidden_dim),
-                    lin2: linear(config.hidden_dim, dim),
-                },
+                ffn: FeedForward { lin1: linear(dim, config.hidden_dim), lin2: linear(config.hidden_dim, dim) },
                 output_layer_norm: norm(),
             })
             .collect();
@@ -145,8 +142,7 @@ impl JointModel {
             distilbert: DistilBert {
                 embeddings: Embeddings {
                     word_embeddings: EmbeddingConfig::new(config.vocab_size, dim).init(device),
-                    position_embeddings: EmbeddingConfig::new(config.max_position_embeddings, dim)
-                        .init(device),
+                    position_embeddings: EmbeddingConfig::new(config.max_position_embeddings, dim).init(device),
                     layer_norm: norm(),
                 },
                 transformer: Transformer { layer },
@@ -173,26 +169,17 @@ impl JointModel {
     ) -> Tensor<2> {
         let [batch_size, seq_length] = input_ids.dims();
         let embeddings = &self.distilbert.embeddings;
-        let positions = Tensor::<1, Int>::arange(0..seq_length as i64, &input_ids.device())
-            .unsqueeze::<2>();
+        let positions = Tensor::<1, Int>::arange(0..seq_length as i64, &input_ids.device()).unsqueeze::<2>();
         let words = embeddings.word_embeddings.forward(input_ids);
         let places = embeddings.position_embeddings.forward(positions);
         let [_, _, dim] = words.dims();
-        let mut hidden = embeddings
-            .layer_norm
-            .forward((words + places).reshape([batch_size * seq_length, dim]));
+        let mut hidden = embeddings.layer_norm.forward((words + places).reshape([batch_size * seq_length, dim]));
         hidden = options.encoder(hidden);
         let padding = padding.map(|mask| {
-            mask.reshape([batch_size, 1, 1, seq_length])
-                .expand([batch_size, self.n_heads, seq_length, seq_length])
+            mask.reshape([batch_size, 1, 1, seq_length]).expand([batch_size, self.n_heads, seq_length, seq_length])
         });
         for layer in &self.distilbert.transformer.layer {
-            hidden = layer.forward(
-                hidden,
-                [batch_size, seq_length, self.n_heads],
-                padding.clone(),
-                options,
-            );
+            hidden = layer.forward(hidden, [batch_size, seq_length, self.n_heads], padding.clone(), options);
         }
         hidden
     }
@@ -231,11 +218,8 @@ impl TransformerLayer {
     ) -> Tensor<2> {
         let [rows, dim] = hidden.dims();
         let head_dim = dim / n_heads;
-        let split = |projected: Tensor<2>| {
-            projected
-                .reshape([batch_size, seq_length, n_heads, head_dim])
-                .swap_dims(1, 2)
-        };
+        let split =
+            |projected: Tensor<2>| projected.reshape([batch_size, seq_length, n_heads, head_dim]).swap_dims(1, 2);
         let query = split(self.attention.q_lin.forward(hidden.clone()));
         let key = split(self.attention.k_lin.forward(hidden.clone()));
         let value = split(self.attention.v_lin.forward(hidden.clone()));
@@ -244,13 +228,8 @@ impl TransformerLayer {
         if let Some(padding) = padding {
             scores = scores.mask_fill(padding, -1e9);
         }
-        let context = activation::softmax(scores, 3)
-            .matmul(value)
-            .swap_dims(1, 2)
-            .reshape([rows, dim]);
-        let attended = self
-            .sa_layer_norm
-            .forward(self.attention.out_lin.forward(context) + hidden);
+        let context = activation::softmax(scores, 3).matmul(value).swap_dims(1, 2).reshape([rows, dim]);
+        let attended = self.sa_layer_norm.forward(self.attention.out_lin.forward(context) + hidden);
         let expanded = activation::gelu(self.ffn.lin1.forward(attended.clone()));
         let output = options.encoder(self.ffn.lin2.forward(expanded));
         self.output_layer_norm.forward(output + attended)

@@ -20,12 +20,6 @@ impl DropoutSource {
         Self { seed, drawn: Arc::default() }
     }
 
-    /// Starts the stream anew at a position that `step` decides, so that a resumed run draws the
-    /// masks that an undisturbed one would have drawn.
-    pub fn seek(&self, step: u64) {
-        self.drawn.store(step << 20, Ordering::Relaxed);
-    }
-
     /// Zeroes each number with `probability` and scales the rest by `1 / (1 - probability)`.
     ///
     /// # Shapes
@@ -91,7 +85,5 @@ mod tests {
         let first = draw(&a);
         assert_eq!(first, draw(&b));
         assert_ne!(first, draw(&a));
-        b.seek(0);
-        assert_eq!(first, draw(&b));
     }
 }

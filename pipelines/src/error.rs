@@ -89,7 +89,8 @@ impl Error {
             Error::Serialize { .. } => Some("check that the disk has room".into()),
             Error::NoBase => Some("choose one with `mynah init --base starter`".into()),
             Error::NoExamples => Some(
-                "add examples to functions.json, import a file with `mynah import`, or correct a reply in `mynah chat`".into(),
+                "add examples to functions.json, import a file with `mynah import`, or correct a reply in `mynah chat`"
+                    .into(),
             ),
             Error::OneFunction { .. } => {
                 Some("add examples of a second function, or of out-of-scope texts (intent \"oos\")".into())

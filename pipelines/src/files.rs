@@ -15,12 +15,10 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Erro
 
 /// Writes `bytes`.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    std::fs::write(path, bytes)
-        .map_err(|source| Error::Io { action: "write", path: path.to_path_buf(), source })
+    std::fs::write(path, bytes).map_err(|source| Error::Io { action: "write", path: path.to_path_buf(), source })
 }
 
 /// Makes `path` and what leads to it.
 pub(crate) fn create_directory(path: &Path) -> Result<(), Error> {
-    std::fs::create_dir_all(path)
-        .map_err(|source| Error::Io { action: "create", path: path.to_path_buf(), source })
+    std::fs::create_dir_all(path).map_err(|source| Error::Io { action: "create", path: path.to_path_buf(), source })
 }

@@ -3,16 +3,14 @@
 //! The same seed, examples and machine give the same weights: orders and dropout masks come from the
 //! run's own seed, and the best epoch is chosen by validation alone.
 
-use burn::module::{Module, ParamGroup};
-use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
 use burn::grad_clipping::GradientClippingConfig;
+use burn::module::{Module, ParamGroup};
 use burn::optim::AdamWConfig;
+use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
 use burn::tensor::Device;
 use burn::train::checkpoint::{Checkpointer, FileCheckpointer, MetricCheckpointingStrategy};
 use burn::train::metric::store::{Aggregate, Direction, Split};
-use burn::train::{
-    Interrupter, Learner, MetricEarlyStoppingStrategy, StoppingCondition, SupervisedTraining,
-};
+use burn::train::{Interrupter, Learner, MetricEarlyStoppingStrategy, StoppingCondition, SupervisedTraining};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,6 +40,10 @@ pub struct FineTuneInput<'a> {
     pub epochs: usize,
     /// Peak learning rate of the encoder.
     pub learning_rate: f64,
+    /// Peak learning rate of the heads.
+    pub head_learning_rate: f64,
+    /// Examples in a batch.
+    pub batch_size: usize,
     /// Everything else.
     pub settings: &'a TrainingSettings,
     /// Where the checkpoints of the run lie.
@@ -74,11 +76,7 @@ pub fn fine_tune(input: FineTuneInput<'_>, progress: &dyn Progress) -> Result<Fi
     let (ticks, received) = channel();
     let cancelled = Arc::new(AtomicBool::new(false));
     let history = History::default();
-    let run = Run {
-        is_cancelled: cancelled.clone(),
-        ticks,
-        history: history.clone(),
-    };
+    let run = Run { is_cancelled: cancelled.clone(), ticks, history: history.clone() };
     std::thread::scope(|scope| {
         let training = scope.spawn(move || run.launch(input));
         report(&received, &history, epochs, progress, &cancelled);
@@ -124,12 +122,13 @@ impl Run {
         let settings = input.settings;
         let device = device();
         let order = Order::Shuffled { seed: settings.seed };
-        let train = BatchLoader::new(input.train, settings.batch_size, order, &device);
+        let train = BatchLoader::new(input.train, input.batch_size, order, &device);
         let validation =
-            BatchLoader::new(input.validation, settings.batch_size * 4, Order::Fixed, &device.clone().inner());
+            BatchLoader::new(input.validation, input.batch_size * 4, Order::Fixed, &device.clone().inner());
         let steps = train.batches() * input.epochs;
         let learning_rate = input.learning_rate;
-        let scheduler = schedule(settings, learning_rate, steps, input.model.distilbert.transformer.layer.len())?;
+        let peaks = (learning_rate, input.head_learning_rate);
+        let scheduler = schedule(settings, peaks, steps, input.model.distilbert.transformer.layer.len())?;
         let optimizer = AdamWConfig::new()
             .with_epsilon(1e-8)
             .with_weight_decay(settings.weight_decay)
@@ -138,6 +137,7 @@ impl Run {
         let objective = Objective {
             label_smoothing: settings.label_smoothing,
             argument_loss_weight: settings.argument_loss_weight,
+            embedding_loss_weight: settings.embedding_loss_weight,
             options: ForwardOptions {
                 dropout: Some(DropoutSource::new(settings.seed)),
                 encoder_dropout: settings.dropout,
@@ -198,17 +198,18 @@ impl Run {
 /// The weights of the one epoch that the checkpointing strategy kept.
 fn best(template: Trainee, directory: &Path) -> Result<(usize, JointModel), Error> {
     let directory = directory.join("checkpoint");
-    let entries = std::fs::read_dir(&directory)
-        .map_err(|source| Error::Io { action: "read", path: directory.clone(), source })?;
+    let entries = std::fs::read_dir(&directory).map_err(|source| Error::Io {
+        action: "read",
+        path: directory.clone(),
+        source,
+    })?;
     let epoch = entries
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter_map(|name| name.strip_prefix("model-")?.split('.').next()?.parse::<usize>().ok())
         .max()
         .ok_or_else(|| Error::Training { message: "no epoch was finished".into() })?;
     let checkpointer = FileCheckpointer::new(&directory, "model");
-    let record = checkpointer
-        .restore(epoch)
-        .map_err(|source| Error::Training { message: source.to_string() })?;
+    let record = checkpointer.restore(epoch).map_err(|source| Error::Training { message: source.to_string() })?;
     Ok((epoch, template.load_record(record).model.valid()))
 }
 
@@ -228,7 +229,7 @@ fn freeze(trainee: Trainee, settings: &TrainingSettings) -> Result<Trainee, Erro
 /// One schedule for the encoder, others for the heads and, with layer decay, for every layer.
 fn schedule(
     settings: &TrainingSettings,
-    peak: f64,
+    (peak, head_peak): (f64, f64),
     steps: usize,
     layers: usize,
 ) -> Result<ModuleLrScheduler, Error> {
@@ -243,9 +244,9 @@ fn schedule(
         let group = group(r"^model\.distilbert\.embeddings\.")?;
         scheduler = scheduler.with_group(group, rate(settings.layer_decay.powi(layers as i32)));
     }
-    if settings.head_learning_rate_factor != 1.0 {
+    if head_peak != peak {
         let group = group(r"^model\.(pre_classifier|classifier|slot_classifier)\.")?;
-        scheduler = scheduler.with_group(group, rate(settings.head_learning_rate_factor));
+        scheduler = scheduler.with_group(group, rate(head_peak / peak));
     }
     Ok(scheduler)
 }

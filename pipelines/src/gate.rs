@@ -187,8 +187,7 @@ impl<'a> Gate<'a> {
     fn not_worse(&self, evidence: &Evidence, production: &Comparison) -> Rule {
         let paired = production.exact;
         // Beyond the margin, and more than chance would break among the changed examples.
-        let worse = paired.difference() < -self.settings.margin
-            && paired.p_worse() < self.settings.significance;
+        let worse = paired.difference() < -self.settings.margin && paired.p_worse() < self.settings.significance;
         Rule {
             name: "not worse".into(),
             passed: !worse,
@@ -209,10 +208,7 @@ impl<'a> Gate<'a> {
     }
 
     fn no_function_falls(&self, production: &Comparison) -> Rule {
-        let judged = production
-            .functions
-            .iter()
-            .filter(|(_, paired)| paired.n >= self.settings.function_min_examples);
+        let judged = production.functions.iter().filter(|(_, paired)| paired.n >= self.settings.function_min_examples);
         let worst = judged.min_by(|a, b| a.1.difference().total_cmp(&b.1.difference()));
         let (difference, fell, detail) = match worst {
             None => (
@@ -222,8 +218,8 @@ impl<'a> Gate<'a> {
             ),
             Some((name, paired)) => {
                 let difference = paired.difference();
-                let fell = difference < -self.settings.function_allowance
-                    && paired.p_worse() < self.settings.significance;
+                let fell =
+                    difference < -self.settings.function_allowance && paired.p_worse() < self.settings.significance;
                 let detail = format!(
                     "worst function {name}: {:+.1} points on {} examples (allowance {:.1})",
                     100.0 * difference,
@@ -275,7 +271,10 @@ impl<'a> Gate<'a> {
         let passed = share(candidate_right) >= limit && candidate_right >= production_right;
         let detail = match n {
             0 => "nothing was corrected".to_string(),
-            _ => format!("{candidate_right} of {n} corrections right without memory ({production_right} before; at least {:.0} %)", 100.0 * limit),
+            _ => format!(
+                "{candidate_right} of {n} corrections right without memory ({production_right} before; at least {:.0} %)",
+                100.0 * limit
+            ),
         };
         Rule {
             name: "corrections".into(),
@@ -316,13 +315,23 @@ fn better(evidence: &Evidence) -> Rule {
                 gains.push(format!("{} new functions or arguments", evidence.new_labels));
             }
             if corrections.candidate_right > corrections.production_right {
-                gains.push(format!("{} more corrections right", corrections.candidate_right - corrections.production_right));
+                gains.push(format!(
+                    "{} more corrections right",
+                    corrections.candidate_right - corrections.production_right
+                ));
             }
             if production.exact.p_better() < 0.05 {
-                gains.push(format!("held-out exact match {:+.1} points (p = {:.3})", 100.0 * production.exact.difference(), production.exact.p_better()));
+                gains.push(format!(
+                    "held-out exact match {:+.1} points (p = {:.3})",
+                    100.0 * production.exact.difference(),
+                    production.exact.p_better()
+                ));
             }
             if production.out_of_scope.p_better() < 0.05 {
-                gains.push(format!("out-of-scope texts rejected {:+.1} points", 100.0 * production.out_of_scope.difference()));
+                gains.push(format!(
+                    "out-of-scope texts rejected {:+.1} points",
+                    100.0 * production.out_of_scope.difference()
+                ));
             }
         }
     }
@@ -389,10 +398,7 @@ mod tests {
             }
         };
         assert_eq!(with(&|e| e.precision_agreement = 0.9), ["serves"]);
-        assert_eq!(
-            with(&|e| comparison(e, &|p| p.exact = Paired { n: 200, fixed: 2, broken: 9 })),
-            ["not worse"]
-        );
+        assert_eq!(with(&|e| comparison(e, &|p| p.exact = Paired { n: 200, fixed: 2, broken: 9 })), ["not worse"]);
         assert_eq!(
             with(&|e| comparison(e, &|p| {
                 p.functions.insert("b".into(), Paired { n: 10, fixed: 0, broken: 4 });

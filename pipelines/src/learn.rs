@@ -21,6 +21,7 @@ use crate::progress::{NoProgress, Progress, Stage};
 use crate::report::{EvaluationReport, Outcome};
 use crate::run::{Run, RunStatus};
 use crate::settings::{GateSettings, TrainingSettings};
+use crate::swap::with_swapped_values;
 use crate::weights;
 
 /// What made a version, as its manifest says.
@@ -156,7 +157,7 @@ fn check(settings: &TrainingSettings) -> Result<(), Error> {
     let refuse = |key: &'static str, value: String, expected: &'static str| {
         Err(Error::Setting { table: "training", key, value, expected })
     };
-    if settings.batch_size == 0 {
+    if settings.batch_size == Some(0) {
         return refuse("batch_size", "0".into(), "at least 1");
     }
     if !(3..=512).contains(&settings.max_tokens) {
@@ -247,8 +248,12 @@ impl Learning<'_> {
         }
         let replay = self.request.replay.filter(|_| is_version);
         let settings = &self.request.training;
-        let epoch = corpus.epoch(replay, is_new, settings.correction_repeats, settings.seed);
-        let tuned = self.fine_tune(&corpus, &epoch, &labels, &checkpoint, is_version)?;
+        let epoch = with_swapped_values(
+            corpus.epoch(replay, is_new, settings.correction_repeats, settings.seed),
+            settings.value_swaps,
+            settings.seed,
+        );
+        let tuned = self.fine_tune(&corpus, &epoch, &labels, (&parent, &checkpoint), is_version)?;
 
         let directory = self.run.candidate();
         let candidate = Candidate { model: &tuned.model, labels: &labels, parent: &checkpoint };
@@ -274,9 +279,9 @@ impl Learning<'_> {
         let training = json!({
             "schema": 1,
             "settings": settings,
-            "epochs": self.epochs(epoch.len(), is_version),
+            "epochs": settings.epochs_for(epoch.len(), is_version),
             "best_epoch": tuned.best_epoch,
-            "learning_rate": settings.learning_rate_for(loaded.config().dim),
+            "learning_rate": settings.learning_rate_for(loaded.config().dim, is_version),
             "replay": replay,
             "parent": parent.manifest_digest,
             "data_commit": commit,
@@ -347,16 +352,12 @@ impl Learning<'_> {
         }
     }
 
-    fn epochs(&self, examples: usize, is_version: bool) -> usize {
-        self.request.training.epochs_for(examples, is_version)
-    }
-
     fn fine_tune(
         &mut self,
         corpus: &Corpus,
         epoch: &[Example],
         labels: &Labels,
-        checkpoint: &Checkpoint,
+        (parent, checkpoint): (&Version, &Checkpoint),
         is_version: bool,
     ) -> Result<FineTuned, Error> {
         let settings = &self.request.training;
@@ -364,13 +365,21 @@ impl Learning<'_> {
         progress.stage(Stage::Encode, epoch.len() as u64);
         let tokenizer = mynah_runtime::Tokenizer::from_checkpoint(checkpoint)?;
         let encode = |examples: &[Example]| -> Vec<EncodedExample> {
-            let encoded = examples.iter().filter_map(|example| {
-                EncodedExample::new(example, labels, &tokenizer, settings.max_tokens)
-            });
+            let encoded = examples
+                .iter()
+                .filter_map(|example| EncodedExample::new(example, labels, &tokenizer, settings.max_tokens));
             encoded.collect()
         };
+        let (registry, precision) = (self.registry, self.request.precision);
         let (train, mut validation) = self.clock.time(Stage::Encode, || {
-            Ok((encode(epoch), encode(&corpus.dataset.validation)))
+            let mut train = encode(epoch);
+            let mut validation = encode(&corpus.dataset.validation);
+            // The epoch that is kept should have the corrections right, too.
+            validation.extend(encode(&corpus.corrections));
+            if settings.embedding_loss_weight > 0.0 {
+                remember_embeddings(&mut train, &anchor(registry, parent, precision)?, progress)?;
+            }
+            Ok((train, validation))
         })?;
         if validation.is_empty() {
             // Too few examples for a split of their own: the last epoch is as good a choice as any.
@@ -379,8 +388,11 @@ impl Learning<'_> {
         let device = fine_tune::device();
         let input = FineTuneInput {
             model: weights::load(checkpoint, labels, settings.seed, &device)?,
-            epochs: self.epochs(train.len(), is_version),
-            learning_rate: settings.learning_rate_for(checkpoint.config().dim),
+            epochs: settings.epochs_for(train.len(), is_version),
+            learning_rate: settings.learning_rate_for(checkpoint.config().dim, is_version),
+            head_learning_rate: settings.head_learning_rate_factor
+                * settings.learning_rate_for(checkpoint.config().dim, false),
+            batch_size: settings.batch_size_for(train.len()),
             train,
             validation,
             settings,
@@ -468,6 +480,30 @@ impl Learning<'_> {
     }
 }
 
+/// The model whose embeddings every version keeps close to: the base that its lineage starts from.
+fn anchor(registry: &Registry, parent: &Version, precision: Precision) -> Result<Model, Error> {
+    let base = parent.manifest.base.unwrap_or(parent.manifest_digest);
+    let base = registry.version(&base.to_string())?;
+    Ok(Model::load(&Checkpoint::from_verified(&registry.verify(&base)?)?, precision)?)
+}
+
+fn remember_embeddings(examples: &mut [EncodedExample], anchor: &Model, progress: &dyn Progress) -> Result<(), Error> {
+    let mut done = 0;
+    for chunk in examples.chunks_mut(64) {
+        if progress.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        let ids: Vec<&[u32]> = chunk.iter().map(|example| example.input_ids.as_slice()).collect();
+        let embeddings = anchor.embed_ids(&ids)?;
+        for (example, embedding) in chunk.iter_mut().zip(embeddings) {
+            example.embedding = embedding;
+        }
+        done += chunk.len() as u64;
+        progress.advance(done, "");
+    }
+    Ok(())
+}
+
 /// Puts a version that passed the gate into production, unless somebody else did so meanwhile.
 fn promote(
     registry: &Registry,
@@ -524,11 +560,8 @@ fn compare(examples: &[Example], candidate: &Judged, production: &Judged) -> Com
         };
         Paired::count(side(candidate).into_iter(), side(production).into_iter())
     };
-    let names: std::collections::BTreeSet<&String> = examples
-        .iter()
-        .map(|example| &example.function)
-        .filter(|function| *function != OUT_OF_SCOPE)
-        .collect();
+    let names: std::collections::BTreeSet<&String> =
+        examples.iter().map(|example| &example.function).filter(|function| *function != OUT_OF_SCOPE).collect();
     let functions: BTreeMap<String, Paired> = names
         .into_iter()
         .map(|name| (name.clone(), paired(&|example| example.function == *name, &|o| o.function_right)))

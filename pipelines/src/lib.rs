@@ -48,19 +48,17 @@ mod report;
 mod run;
 mod schedule;
 mod settings;
+mod swap;
 mod trainee;
 mod weights;
 
 pub use error::Error;
 pub use evaluate::evaluate;
 pub use gate::{Comparison, Corrections, Evidence, Gate, GateReport, Passed, Rejected, Rule};
-pub use learn::{
-    Counts, LearnOutcome, LearnRequest, StageTime, Verdict, learn, split_examples,
-};
+pub use learn::{Counts, LearnOutcome, LearnRequest, StageTime, Verdict, learn, split_examples};
 pub use paired::Paired;
 pub use progress::{NoProgress, Progress, Stage};
 pub use report::{
-    EvaluationReport, FunctionReport, FunctionScores, OutOfScopeScores, Outcome, SpanScores, Tally,
-    decided,
+    EvaluationReport, FunctionReport, FunctionScores, OutOfScopeScores, Outcome, SpanScores, Tally, decided,
 };
 pub use settings::{GateSettings, TrainingSettings};

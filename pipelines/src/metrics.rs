@@ -5,8 +5,8 @@ use burn::tensor::TensorReadError;
 use burn::train::ItemLazy;
 use burn::train::metric::state::{FormatOptions, NumericMetricState};
 use burn::train::metric::{
-    Adaptor, Metric, MetricAttributes, MetricMetadata, MetricName, Numeric, NumericAttributes,
-    NumericEntry, SerializedEntry,
+    Adaptor, Metric, MetricAttributes, MetricMetadata, MetricName, Numeric, NumericAttributes, NumericEntry,
+    SerializedEntry,
 };
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -129,11 +129,7 @@ pub struct Mean<Q> {
 impl<Q: Quantity> Mean<Q> {
     /// A metric that has seen nothing.
     pub fn new() -> Self {
-        Self {
-            name: Arc::new(Q::NAME.to_string()),
-            state: NumericMetricState::default(),
-            quantity: PhantomData,
-        }
+        Self { name: Arc::new(Q::NAME.to_string()), state: NumericMetricState::default(), quantity: PhantomData }
     }
 
     fn format(&self) -> FormatOptions {
@@ -159,18 +155,10 @@ impl<Q: Quantity> Metric for Mean<Q> {
     }
 
     fn attributes(&self) -> MetricAttributes {
-        NumericAttributes {
-            unit: Q::UNIT.map(str::to_string),
-            higher_is_better: Q::HIGHER_IS_BETTER,
-        }
-        .into()
+        NumericAttributes { unit: Q::UNIT.map(str::to_string), higher_is_better: Q::HIGHER_IS_BETTER }.into()
     }
 
-    fn update(
-        &mut self,
-        input: &Self::Input,
-        _metadata: &MetricMetadata,
-    ) -> Result<SerializedEntry, TensorReadError> {
+    fn update(&mut self, input: &Self::Input, _metadata: &MetricMetadata) -> Result<SerializedEntry, TensorReadError> {
         self.state.update(input.value, input.examples);
         Ok(self.state.compute_update(self.format()))
     }

@@ -181,16 +181,9 @@ impl Tally {
                 (name.clone(), FunctionReport { n: counts.labelled, precision, recall, f1 })
             })
             .collect();
-        let in_scope: Vec<f64> = per_function
-            .iter()
-            .filter(|(name, _)| *name != OUT_OF_SCOPE)
-            .map(|(_, report)| report.f1)
-            .collect();
-        let error: f64 = self
-            .bins
-            .iter()
-            .map(|bin| (bin.confidence - bin.right as f64).abs())
-            .sum();
+        let in_scope: Vec<f64> =
+            per_function.iter().filter(|(name, _)| *name != OUT_OF_SCOPE).map(|(_, report)| report.f1).collect();
+        let error: f64 = self.bins.iter().map(|bin| (bin.confidence - bin.right as f64).abs()).sum();
         EvaluationReport {
             version: version.to_string(),
             n: self.n,

@@ -14,14 +14,18 @@ pub struct TrainingSettings {
     pub epochs: Option<usize>,
     /// Peak learning rate of the encoder; unset: chosen by the model's width, 2e-4 at 384 dimensions.
     pub learning_rate: Option<f64>,
-    /// Learning rate of the heads, as a multiple of the encoder's.
+    /// Share of the learning rate that is used when training starts from a version rather than from a
+    /// base: enough to learn what is new, little enough to keep what is known.
+    pub continued_learning_rate_factor: f64,
+    /// Learning rate of the heads, as a multiple of the encoder's when it starts from a base; heads always
+    /// learn at the full rate, since new functions live in them.
     pub head_learning_rate_factor: f64,
     /// Factor between the learning rates of one layer and the layer below it (1: all alike).
     pub layer_decay: f64,
     /// Share of the steps over which the learning rate rises to its peak; it falls linearly after.
     pub warmup_ratio: f64,
-    /// Examples in a batch.
-    pub batch_size: usize,
+    /// Examples in a batch; unset: 16 for up to 2,000 training examples, else 32.
+    pub batch_size: Option<usize>,
     /// Longest text in tokens, `[CLS]` and `[SEP]` included; the rest is cut.
     pub max_tokens: usize,
     /// Decoupled weight decay of AdamW (arXiv 1711.05101).
@@ -36,6 +40,12 @@ pub struct TrainingSettings {
     pub label_smoothing: f32,
     /// Weight of the argument loss beside the function loss.
     pub argument_loss_weight: f32,
+    /// Weight of the cosine distance between a text's mean-pooled embedding and the base's. It keeps
+    /// neighbours neighbours, on which memory and knowledge depend.
+    pub embedding_loss_weight: f32,
+    /// How many copies of every example with arguments get the values of other examples, while there
+    /// are at most 4,000 examples.
+    pub value_swaps: usize,
     /// Whether the embeddings keep their weights.
     pub freeze_embeddings: bool,
     /// How many of the lowest layers keep their weights.
@@ -53,10 +63,11 @@ impl Default for TrainingSettings {
         Self {
             epochs: None,
             learning_rate: None,
+            continued_learning_rate_factor: 0.3,
             head_learning_rate_factor: 3.0,
             layer_decay: 1.0,
             warmup_ratio: 0.1,
-            batch_size: 32,
+            batch_size: None,
             max_tokens: 128,
             weight_decay: 0.01,
             gradient_clip: 1.0,
@@ -64,6 +75,8 @@ impl Default for TrainingSettings {
             head_dropout: 0.1,
             label_smoothing: 0.05,
             argument_loss_weight: 2.0,
+            embedding_loss_weight: 1.0,
+            value_swaps: 2,
             freeze_embeddings: true,
             frozen_layers: 0,
             patience: 4,
@@ -74,23 +87,28 @@ impl Default for TrainingSettings {
 }
 
 impl TrainingSettings {
+    /// The batch size for `examples` training texts when none is set.
+    pub fn batch_size_for(&self, examples: usize) -> usize {
+        self.batch_size.unwrap_or(if examples <= 2_000 { 16 } else { 32 }).max(1)
+    }
+
     /// The number of epochs for `examples` training texts when none is set.
     ///
-    /// `fine_tuned` says that training starts from a version that already has heads.
-    pub fn epochs_for(&self, examples: usize, fine_tuned: bool) -> usize {
+    /// `continued` says that training starts from a version rather than from a base.
+    pub fn epochs_for(&self, examples: usize, continued: bool) -> usize {
         if let Some(epochs) = self.epochs {
             return epochs.max(1);
         }
-        // About 300 steps for a small set, never fewer than 5 passes over a large one.
-        let steps_per_epoch = examples.div_ceil(self.batch_size.max(1)).max(1);
-        let epochs = (300usize.div_ceil(steps_per_epoch)).clamp(5, 30);
-        if fine_tuned { epochs.div_ceil(2).max(3) } else { epochs }
+        // About 500 steps for a small set, never fewer than 5 passes over a large one.
+        let steps_per_epoch = examples.div_ceil(self.batch_size_for(examples)).max(1);
+        let epochs = (500usize.div_ceil(steps_per_epoch)).clamp(5, 30);
+        if continued { epochs.div_ceil(2).max(5) } else { epochs }
     }
 
-    /// The peak learning rate for an encoder of `dim` dimensions when none is set.
-    pub fn learning_rate_for(&self, dim: usize) -> f64 {
-        self.learning_rate
-            .unwrap_or_else(|| 2e-4 * (384.0 / dim.max(1) as f64).powf(1.5))
+    /// The peak learning rate for an encoder of `dim` dimensions; a rate that was set is used as it is.
+    pub fn learning_rate_for(&self, dim: usize, continued: bool) -> f64 {
+        let factor = if continued { self.continued_learning_rate_factor } else { 1.0 };
+        self.learning_rate.unwrap_or_else(|| factor * 2e-4 * (384.0 / dim.max(1) as f64).powf(1.5))
     }
 }
 
@@ -145,8 +163,8 @@ mod tests {
     fn small_sets_get_more_epochs() {
         let settings = TrainingSettings::default();
         assert_eq!(settings.epochs_for(13_000, false), 5);
-        assert_eq!(settings.epochs_for(320, false), 30);
-        assert_eq!(settings.epochs_for(320, true), 15);
+        assert_eq!(settings.epochs_for(320, false), 25);
+        assert_eq!(settings.epochs_for(320, true), 13);
         let fixed = TrainingSettings { epochs: Some(2), ..settings };
         assert_eq!(fixed.epochs_for(320, true), 2);
     }
@@ -160,7 +178,8 @@ mod tests {
     #[test]
     fn learning_rate_falls_with_width() {
         let settings = TrainingSettings::default();
-        assert!((settings.learning_rate_for(384) - 2e-4).abs() < 1e-12);
-        assert!(settings.learning_rate_for(768) < settings.learning_rate_for(256));
+        assert!((settings.learning_rate_for(384, false) - 2e-4).abs() < 1e-12);
+        assert!(settings.learning_rate_for(768, false) < settings.learning_rate_for(256, false));
+        assert!((settings.learning_rate_for(384, true) - 6e-5).abs() < 1e-12);
     }
 }

@@ -17,6 +17,8 @@ pub struct Objective {
     pub label_smoothing: f32,
     /// Weight of the argument loss.
     pub argument_loss_weight: f32,
+    /// Weight of the distance between a text's embedding and the base's.
+    pub embedding_loss_weight: f32,
     /// Dropout while training.
     pub options: ForwardOptions,
 }
@@ -50,11 +52,7 @@ impl Trainee {
         let [batch_size, seq_length] = batch.input_ids.dims();
         let hidden = self.model.hidden(batch.input_ids.clone(), batch.padding.clone(), options);
         let device = hidden.device();
-        let first = Tensor::<1, Int>::arange_step(
-            0..(batch_size * seq_length) as i64,
-            seq_length,
-            &device,
-        );
+        let first = Tensor::<1, Int>::arange_step(0..(batch_size * seq_length) as i64, seq_length, &device);
         let functions = self.model.function_logits(hidden.clone().select(0, first), options);
         let mut loss = cross_entropy(
             functions.clone(),
@@ -62,10 +60,12 @@ impl Trainee {
             batch.weights.clone(),
             self.objective.label_smoothing,
         );
+        if let Some(embeddings) = &batch.embeddings {
+            let pooled = pool(hidden.clone(), batch.pooling.clone());
+            loss = loss + cosine_distance(pooled, embeddings.clone()) * self.objective.embedding_loss_weight;
+        }
         let mut tags = None;
-        if let (Some(words), Some(targets), Some(weights)) =
-            (&batch.words, &batch.tags, &batch.word_weights)
-        {
+        if let (Some(words), Some(targets), Some(weights)) = (&batch.words, &batch.tags, &batch.word_weights) {
             let logits = self.model.tag_logits(hidden.select(0, words.clone()), options);
             let tag_loss = cross_entropy(logits.clone(), targets.clone(), weights.clone(), 0.0);
             loss = loss + tag_loss * self.objective.argument_loss_weight;
@@ -98,6 +98,30 @@ pub(crate) fn cross_entropy(
         false => picked,
     };
     -(per_row * weights).mean()
+}
+
+/// Mean over the tokens of every text.
+///
+/// # Shapes
+/// - hidden: `[batch_size * seq_length, dim]`
+/// - pooling: `[batch_size, seq_length]`
+/// - output: `[batch_size, dim]`
+fn pool(hidden: Tensor<2>, pooling: Tensor<2>) -> Tensor<2> {
+    let [batch_size, seq_length] = pooling.dims();
+    let [_, dim] = hidden.dims();
+    let tokens = hidden.reshape([batch_size, seq_length, dim]);
+    (tokens * pooling.reshape([batch_size, seq_length, 1])).sum_dim(1).reshape([batch_size, dim])
+}
+
+/// Mean of `1 - cos` between the rows and the unit vectors of `targets`.
+///
+/// # Shapes
+/// - rows, targets: `[batch_size, dim]`
+/// - output: `[1]`
+fn cosine_distance(rows: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
+    let norm = (rows.clone() * rows.clone()).sum_dim(1).sqrt() + 1e-9;
+    let cosine = (rows * targets).sum_dim(1) / norm;
+    -cosine.mean() + 1.0
 }
 
 fn scalar(loss: Tensor<1>) -> f64 {
@@ -159,6 +183,20 @@ fn matches(logits: Tensor<2>, targets: Tensor<1, Int>) -> Vec<bool> {
 mod tests {
     use super::*;
     use burn::tensor::Device;
+
+    #[test]
+    fn embeddings_are_compared_by_angle_over_the_real_tokens() {
+        let device = Device::flex();
+        // Two texts of two tokens; the second token of the second text is padding.
+        let hidden = Tensor::<2>::from_data([[2.0, 0.0], [0.0, 2.0], [0.0, 3.0], [9.0, 9.0]], &device);
+        let pooling = Tensor::<2>::from_data([[0.5, 0.5], [1.0, 0.0]], &device);
+        let pooled = pool(hidden, pooling);
+        assert_eq!(pooled.clone().into_data().iter::<f32>().collect::<Vec<_>>(), [1.0, 1.0, 0.0, 3.0]);
+        let targets = Tensor::<2>::from_data([[1.0, 0.0], [0.0, 1.0]], &device);
+        // Cosines 1/sqrt(2) and 1.
+        let expected = 1.0 - (0.5f64.sqrt() + 1.0) / 2.0;
+        assert!((scalar(cosine_distance(pooled, targets)) - expected).abs() < 1e-6);
+    }
 
     #[test]
     fn cross_entropy_by_hand() {

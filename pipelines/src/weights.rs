@@ -23,12 +23,7 @@ use crate::error::Error;
 ///
 /// # Errors
 /// A tensor of the encoder that is missing or misshapen.
-pub fn load(
-    checkpoint: &Checkpoint,
-    labels: &Labels,
-    seed: u64,
-    device: &Device,
-) -> Result<JointModel, Error> {
+pub fn load(checkpoint: &Checkpoint, labels: &Labels, seed: u64, device: &Device) -> Result<JointModel, Error> {
     let config = checkpoint.config();
     let dim = config.dim;
     let mut model = JointModel::new(config, labels.functions.len(), labels.tags.len(), device);
@@ -44,11 +39,7 @@ pub fn load(
         [config.max_position_embeddings, dim],
         embeddings.position_embeddings.clone(),
     )?;
-    embeddings.layer_norm = source.norm(
-        "distilbert.embeddings.LayerNorm",
-        dim,
-        embeddings.layer_norm.clone(),
-    )?;
+    embeddings.layer_norm = source.norm("distilbert.embeddings.LayerNorm", dim, embeddings.layer_norm.clone())?;
     for (index, layer) in model.distilbert.transformer.layer.iter_mut().enumerate() {
         let name = |part: &str| format!("distilbert.transformer.layer.{index}.{part}");
         let attention = &mut layer.attention;
@@ -63,8 +54,7 @@ pub fn load(
         layer.ffn.lin1 = source.linear(&name("ffn.lin1"), [config.hidden_dim, dim])?;
         layer.ffn.lin2 = source.linear(&name("ffn.lin2"), [dim, config.hidden_dim])?;
         layer.sa_layer_norm = source.norm(&name("sa_layer_norm"), dim, layer.sa_layer_norm.clone())?;
-        layer.output_layer_norm =
-            source.norm(&name("output_layer_norm"), dim, layer.output_layer_norm.clone())?;
+        layer.output_layer_norm = source.norm(&name("output_layer_norm"), dim, layer.output_layer_norm.clone())?;
     }
     let known = checkpoint.labels()?.unwrap_or_default();
     let mut normal = Normal(seed);
@@ -73,8 +63,7 @@ pub fn load(
         false => source.from_rows(&vec![None; dim], dim, &mut normal),
     };
     model.classifier = source.grown("classifier", &known.functions, &labels.functions, dim, &mut normal)?;
-    model.slot_classifier =
-        source.grown("slot_classifier", &known.tags, &labels.tags, dim, &mut normal)?;
+    model.slot_classifier = source.grown("slot_classifier", &known.tags, &labels.tags, dim, &mut normal)?;
     if checkpoint.has("qa_outputs.weight") {
         model.qa_outputs = Some(source.linear("qa_outputs", [2, dim])?);
     }
@@ -158,8 +147,7 @@ impl Source<'_> {
         let transposed = transpose(weight, output, input);
         module.weight =
             Param::from_tensor(Tensor::from_data(TensorData::new(transposed, [input, output]), self.device));
-        module.bias =
-            Some(Param::from_tensor(Tensor::from_data(TensorData::new(bias, [output]), self.device)));
+        module.bias = Some(Param::from_tensor(Tensor::from_data(TensorData::new(bias, [output]), self.device)));
         module
     }
 }
@@ -203,11 +191,7 @@ pub fn save(model: &JointModel, directory: &Path) -> Result<(), Error> {
     let embeddings = &model.distilbert.embeddings;
     let mut named = Named::new();
     put(&mut named, "distilbert.embeddings.word_embeddings.weight", embeddings.word_embeddings.weight.val())?;
-    put(
-        &mut named,
-        "distilbert.embeddings.position_embeddings.weight",
-        embeddings.position_embeddings.weight.val(),
-    )?;
+    put(&mut named, "distilbert.embeddings.position_embeddings.weight", embeddings.position_embeddings.weight.val())?;
     put_norm(&mut named, "distilbert.embeddings.LayerNorm", &embeddings.layer_norm)?;
     shards.push(("embeddings".into(), named));
     for (index, layer) in model.distilbert.transformer.layer.iter().enumerate() {
@@ -259,14 +243,10 @@ fn write_shard(named: &Named, path: &Path) -> Result<usize, Error> {
     let size = bytes.iter().map(|(_, _, raw)| raw.len()).sum();
     let views: Result<Vec<(String, TensorView<'_>)>, _> = bytes
         .iter()
-        .map(|(name, shape, raw)| {
-            Ok((name.clone(), TensorView::new(Dtype::F32, shape.clone(), raw)?))
-        })
+        .map(|(name, shape, raw)| Ok((name.clone(), TensorView::new(Dtype::F32, shape.clone(), raw)?)))
         .collect();
     let metadata = std::collections::HashMap::from([("format".to_string(), "pt".to_string())]);
-    let write = |views: Vec<(String, TensorView<'_>)>| {
-        safetensors::serialize_to_file(views, Some(metadata), path)
-    };
+    let write = |views: Vec<(String, TensorView<'_>)>| safetensors::serialize_to_file(views, Some(metadata), path);
     views
         .and_then(write)
         .map_err(|source| Error::Serialize { path: path.to_path_buf(), message: source.to_string() })?;
@@ -299,10 +279,7 @@ fn put_linear(named: &mut Named, name: &str, linear: &Linear) -> Result<(), Erro
 
 /// The numbers of a tensor, row by row.
 pub(crate) fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, Error> {
-    tensor
-        .into_data()
-        .to_vec::<f32>()
-        .map_err(|source| Error::Tensor { message: format!("{source:?}") })
+    tensor.into_data().try_to_vec::<f32>().map_err(|source| Error::Tensor { message: format!("{source:?}") })
 }
 
 /// Whether every weight of `model` is a finite number.

@@ -23,9 +23,7 @@ impl Registry {
         let mut names = BTreeMap::new();
         collect_files(dir, "", &mut names)?;
         if names.is_empty() {
-            return Err(Error::NothingToAdd {
-                directory: dir.to_owned(),
-            });
+            return Err(Error::NothingToAdd { directory: dir.to_owned() });
         }
         let _lock = self.lock_shared()?;
         let mut files: BTreeMap<String, FileEntry> = BTreeMap::new();
@@ -33,19 +31,11 @@ impl Registry {
             files.insert(name, self.inner.objects.put_file(&path)?);
         }
         let kind = draft.kind;
-        let manifest = self
-            .inner
-            .objects
-            .put_bytes(&draft.with_files(files).to_bytes())?
-            .sha256;
+        let manifest = self.inner.objects.put_bytes(&draft.with_files(files).to_bytes())?.sha256;
         let entry = self.transact(who, |state| {
             Ok(match state.live(&manifest) {
                 Some(record) => Decision::Done(record.sequence),
-                None => Decision::Append(Event::Register {
-                    name: state.next_name(kind),
-                    manifest,
-                    kind,
-                }),
+                None => Decision::Append(Event::Register { name: state.next_name(kind), manifest, kind }),
             })
         })?;
         match entry.event {
@@ -64,24 +54,12 @@ fn collect_files(dir: &Path, prefix: &str, names: &mut BTreeMap<String, PathBuf>
         if bytes.starts_with(b".") || bytes.ends_with(b".tmp") {
             continue;
         }
-        let invalid = |reason| Error::InvalidFileName {
-            path: path.clone(),
-            reason,
-        };
-        let name = name
-            .to_str()
-            .ok_or_else(|| invalid("its name is not Unicode"))?;
+        let invalid = |reason| Error::InvalidFileName { path: path.clone(), reason };
+        let name = name.to_str().ok_or_else(|| invalid("its name is not Unicode"))?;
         let name = format!("{prefix}{name}");
-        if entry
-            .file_type()
-            .map_err(Error::io("read", &path))?
-            .is_dir()
-        {
+        if entry.file_type().map_err(Error::io("read", &path))?.is_dir() {
             collect_files(&path, &format!("{name}/"), names)?;
-        } else if fs::metadata(&path)
-            .map_err(Error::io("read", &path))?
-            .is_file()
-        {
+        } else if fs::metadata(&path).map_err(Error::io("read", &path))?.is_file() {
             check_file_name(&name).map_err(invalid)?;
             names.insert(name, path);
         }

@@ -60,11 +60,7 @@ impl Registry {
             if actual.as_ref() != expected_current {
                 let expected = expected_current.copied();
                 let wanted = record.manifest;
-                return Err(Error::Conflict {
-                    expected,
-                    actual,
-                    wanted,
-                });
+                return Err(Error::Conflict { expected, actual, wanted });
             }
             if production.is_some_and(|production| production.name == record.name) {
                 return Ok(Decision::Done(state.placed));
@@ -85,20 +81,11 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::InProduction`], [`Error::Deleted`].
-    pub fn refuse(
-        &self,
-        version: &Version,
-        gate: serde_json::Value,
-        who: &Author,
-    ) -> Result<Entry> {
+    pub fn refuse(&self, version: &Version, gate: serde_json::Value, who: &Author) -> Result<Entry> {
         let _lock = self.lock_shared()?;
         self.transact(who, |state| {
             let (name, manifest) = outside_production(state, version, "refuse")?;
-            Ok(Decision::Append(Event::Refuse {
-                name,
-                manifest,
-                gate: gate.clone(),
-            }))
+            Ok(Decision::Append(Event::Refuse { name, manifest, gate: gate.clone() }))
         })
     }
 
@@ -116,16 +103,12 @@ impl Registry {
             let target = match to {
                 Some(version) => usable(state, version)?,
                 None if state.production().is_none() => return Err(Error::NoProduction),
-                None => state
-                    .before_production()
-                    .ok_or(Error::NothingToRollBackTo)?,
+                None => state.before_production().ok_or(Error::NothingToRollBackTo)?,
             };
             let current = match state.production() {
                 Some(current) if state.was_served(&target.name) => current,
                 _ => {
-                    return Err(Error::NeverPromoted {
-                        name: target.name.clone(),
-                    });
+                    return Err(Error::NeverPromoted { name: target.name.clone() });
                 }
             };
             if current.name == target.name {
@@ -148,19 +131,12 @@ impl Registry {
         loop {
             let entry = self.transact(who, |state| {
                 let record = known(state, version)?;
-                let current = state
-                    .production()
-                    .filter(|production| production.manifest == record.manifest);
+                let current = state.production().filter(|production| production.manifest == record.manifest);
                 let fallbacks = state.fallbacks().into_iter();
                 let mut verified = fallbacks.filter(|record| self.verify_record(record).is_ok());
                 Ok(match (current, current.and_then(|_| verified.next())) {
-                    (Some(current), Some(target)) => {
-                        Decision::Append(rollback_event(current, target))
-                    }
-                    _ => Decision::Append(Event::Quarantine {
-                        name: record.name.clone(),
-                        manifest: record.manifest,
-                    }),
+                    (Some(current), Some(target)) => Decision::Append(rollback_event(current, target)),
+                    _ => Decision::Append(Event::Quarantine { name: record.name.clone(), manifest: record.manifest }),
                 })
             })?;
             if matches!(entry.event, Event::Quarantine { .. }) {
@@ -179,11 +155,7 @@ impl Registry {
         self.transact(who, |state| {
             let record = known(state, version)?;
             let (name, manifest) = (record.name.clone(), record.manifest);
-            Ok(Decision::Append(Event::Tag {
-                name,
-                manifest,
-                tag: tag.to_owned(),
-            }))
+            Ok(Decision::Append(Event::Tag { name, manifest, tag: tag.to_owned() }))
         })
     }
 
@@ -211,14 +183,10 @@ fn rollback_event(current: &Record, target: &Record) -> Event {
 
 /// The record of a version the caller holds, which may have been deleted since.
 fn known<'a>(state: &'a State, version: &Version) -> Result<&'a Record> {
-    let record = state
-        .record(&version.name)
-        .filter(|record| record.manifest == version.manifest_digest);
+    let record = state.record(&version.name).filter(|record| record.manifest == version.manifest_digest);
     let record = record.ok_or_else(|| unknown(state, &version.name))?;
     match record.deleted {
-        true => Err(Error::Deleted {
-            name: record.name.clone(),
-        }),
+        true => Err(Error::Deleted { name: record.name.clone() }),
         false => Ok(record),
     }
 }
@@ -227,26 +195,18 @@ fn known<'a>(state: &'a State, version: &Version) -> Result<&'a Record> {
 fn usable<'a>(state: &'a State, version: &Version) -> Result<&'a Record> {
     let record = known(state, version)?;
     match state.is_quarantined(&record.manifest) {
-        true => Err(Error::Quarantined {
-            name: record.name.clone(),
-            digest: record.manifest,
-        }),
+        true => Err(Error::Quarantined { name: record.name.clone(), digest: record.manifest }),
         false => Ok(record),
     }
 }
 
 /// The name and digest of a version that is not in production.
-fn outside_production(
-    state: &State,
-    version: &Version,
-    action: &'static str,
-) -> Result<(String, Digest)> {
+fn outside_production(state: &State, version: &Version, action: &'static str) -> Result<(String, Digest)> {
     let record = known(state, version)?;
     match state.production() {
-        Some(production) if production.name == record.name => Err(Error::InProduction {
-            name: record.name.clone(),
-            action,
-        }),
+        Some(production) if production.name == record.name => {
+            Err(Error::InProduction { name: record.name.clone(), action })
+        }
         _ => Ok((record.name.clone(), record.manifest)),
     }
 }

@@ -53,10 +53,7 @@ impl Digest {
 }
 
 /// Copies a stream to its end and returns the digest and the number of the bytes copied.
-pub(crate) fn copy_hashed(
-    mut from: impl Read,
-    to: &mut impl io::Write,
-) -> io::Result<(Digest, u64)> {
+pub(crate) fn copy_hashed(mut from: impl Read, to: &mut impl io::Write) -> io::Result<(Digest, u64)> {
     let mut hasher = Sha256::new();
     let mut piece = vec![0; PIECE_BYTES];
     let mut size_bytes = 0;
@@ -89,9 +86,7 @@ impl FromStr for Digest {
     type Err = InvalidDigest;
 
     fn from_str(text: &str) -> Result<Self, InvalidDigest> {
-        parse(text.as_bytes()).ok_or_else(|| InvalidDigest {
-            text: text.chars().take(80).collect(),
-        })
+        parse(text.as_bytes()).ok_or_else(|| InvalidDigest { text: text.chars().take(80).collect() })
     }
 }
 
@@ -167,14 +162,7 @@ mod tests {
     #[test]
     fn only_64_lower_case_digits_parse() {
         let text = Digest::of(b"").to_string();
-        for wrong in [
-            "",
-            "abc",
-            &text[1..],
-            &text.to_uppercase(),
-            &format!("{text}0"),
-            &"é".repeat(32),
-        ] {
+        for wrong in ["", "abc", &text[1..], &text.to_uppercase(), &format!("{text}0"), &"é".repeat(32)] {
             assert!(wrong.parse::<Digest>().is_err(), "{wrong}");
         }
     }

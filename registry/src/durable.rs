@@ -22,8 +22,7 @@ pub(crate) fn ensure_directory(directory: &Path, fault: &FaultPoint) -> Result<(
         return Ok(());
     }
     let create = Error::io("create the directory", directory);
-    if let Err(error) = fault(fault::DIRECTORY_CREATE).and_then(|()| fs::create_dir_all(directory))
-    {
+    if let Err(error) = fault(fault::DIRECTORY_CREATE).and_then(|()| fs::create_dir_all(directory)) {
         // A file in the way is reported by some systems as "exists": what matters is that it is no directory.
         return Err(create(match error.kind() {
             io::ErrorKind::AlreadyExists => io::ErrorKind::NotADirectory.into(),
@@ -37,25 +36,11 @@ pub(crate) fn ensure_directory(directory: &Path, fault: &FaultPoint) -> Result<(
 }
 
 /// Makes the names in a directory durable.
-pub(crate) fn sync_directory(
-    directory: &Path,
-    step: &'static str,
-    fault: &FaultPoint,
-) -> Result<()> {
+pub(crate) fn sync_directory(directory: &Path, step: &'static str, fault: &FaultPoint) -> Result<()> {
     // The parent of a relative path of one component is the empty path: the current directory.
-    let directory = if directory.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        directory
-    };
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
     fault(step)
-        .and_then(|()| {
-            if cfg!(unix) {
-                File::open(directory)?.sync_all()
-            } else {
-                Ok(())
-            }
-        })
+        .and_then(|()| if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) })
         .map_err(Error::io("sync the directory", directory))
 }
 
@@ -69,15 +54,12 @@ pub(crate) fn temporary_file(directory: &Path) -> Result<NamedTempFile> {
         // Readable by whom the umask lets, written by nobody: objects and entries never change.
         builder.permissions(fs::Permissions::from_mode(0o444))
     };
-    builder
-        .tempfile_in(directory)
-        .map_err(Error::io("create a file in", directory))
+    builder.tempfile_in(directory).map_err(Error::io("create a file in", directory))
 }
 
 /// Whether a file's name is that of an unfinished file.
 pub(crate) fn is_temporary(name: &std::ffi::OsStr) -> bool {
-    name.as_encoded_bytes()
-        .starts_with(TEMPORARY_PREFIX.as_bytes())
+    name.as_encoded_bytes().starts_with(TEMPORARY_PREFIX.as_bytes())
 }
 
 /// The entries of a directory, none when it does not exist.
@@ -87,7 +69,5 @@ pub(crate) fn list(directory: &Path) -> Result<Vec<fs::DirEntry>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(Error::io("list", directory)(error)),
     };
-    entries
-        .collect::<io::Result<_>>()
-        .map_err(Error::io("list", directory))
+    entries.collect::<io::Result<_>>().map_err(Error::io("list", directory))
 }

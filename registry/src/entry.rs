@@ -115,10 +115,7 @@ pub struct Author {
 impl Author {
     /// An author with a reason.
     pub fn new(actor: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self {
-            actor: actor.into(),
-            reason: reason.into(),
-        }
+        Self { actor: actor.into(), reason: reason.into() }
     }
 }
 
@@ -148,8 +145,8 @@ pub(crate) fn seal(entry: &Entry) -> Vec<u8> {
 /// Reads an entry's file and checks it against its own digest, which the next entry cannot do for the last one.
 pub(crate) fn unseal(bytes: &[u8]) -> Result<Entry, Unsealable> {
     let unreadable = |reason: String| Unsealable::Broken(ChainFault::Unreadable { reason });
-    let (content, expected) = split_seal(bytes)
-        .ok_or_else(|| unreadable("it does not end with its digest".to_owned()))?;
+    let (content, expected) =
+        split_seal(bytes).ok_or_else(|| unreadable("it does not end with its digest".to_owned()))?;
     let content = [content, b"}"].concat();
     let actual = Digest::of(&content);
     if actual != expected {
@@ -206,9 +203,7 @@ mod tests {
 
     #[test]
     fn an_entry_comes_back() {
-        let Ok(read) = unseal(&seal(&entry())) else {
-            panic!("not an entry")
-        };
+        let Ok(read) = unseal(&seal(&entry())) else { panic!("not an entry") };
         assert_eq!(read, entry());
     }
 

@@ -62,11 +62,7 @@ pub enum Error {
         fault: ChainFault,
     },
     /// Production changed since the caller looked.
-    #[error(
-        "production changed: expected {}, found {}",
-        short(expected),
-        short(actual)
-    )]
+    #[error("production changed: expected {}, found {}", short(expected), short(actual))]
     Conflict {
         /// What the caller expected to be in production.
         expected: Option<Digest>,
@@ -254,7 +250,9 @@ impl Error {
                 format!("register {copy} again to restore the object, or restore it from a backup")
             }
             Self::BrokenChain { fault, .. } => match fault {
-                ChainFault::Missing => "restore the file from a backup of the journal; entries are never removed".to_owned(),
+                ChainFault::Missing => {
+                    "restore the file from a backup of the journal; entries are never removed".to_owned()
+                }
                 _ => "restore the file from a backup of the journal; entries are never edited".to_owned(),
             },
             Self::Conflict { actual, wanted, .. } if actual.as_ref() == Some(wanted) => {
@@ -281,18 +279,16 @@ impl Error {
             Self::SourceChanged { .. } => "wait until nothing writes to it, and register it again".to_owned(),
             Self::NothingToAdd { .. } => "hidden files and *.tmp are left out; is it the right directory?".to_owned(),
             Self::NotEmpty { .. } => "choose a new directory".to_owned(),
-            Self::InvalidTag { .. } => "choose another one, of letters, digits, '-', '_' and '.', as in release-1".to_owned(),
+            Self::InvalidTag { .. } => {
+                "choose another one, of letters, digits, '-', '_' and '.', as in release-1".to_owned()
+            }
         })
     }
 
     /// Wraps what the operating system said about a path.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Io {
-            action,
-            path,
-            source,
-        }
+        move |source| Self::Io { action, path, source }
     }
 }
 
@@ -305,10 +301,7 @@ fn io_hint(source: &io::Error, path: &Path) -> Option<String> {
             "free some space and repeat; what was stored before is intact".to_owned()
         }
         io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
-            format!(
-                "{} is a file, or is inside one; choose a directory",
-                path.display()
-            )
+            format!("{} is a file, or is inside one; choose a directory", path.display())
         }
         io::ErrorKind::ReadOnlyFilesystem => "choose a directory that can be written".to_owned(),
         io::ErrorKind::NotFound => "check the path".to_owned(),
@@ -341,7 +334,5 @@ fn short(digest: &Option<Digest>) -> String {
 }
 
 fn named(digest: &Option<impl std::fmt::Display>) -> String {
-    digest
-        .as_ref()
-        .map_or_else(|| "nothing".to_owned(), ToString::to_string)
+    digest.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string)
 }

@@ -19,13 +19,9 @@ impl Registry {
     /// [`Registry::verify`]: then nothing is left behind.
     pub fn export(&self, version: &Version, to: &Path) -> Result<()> {
         if version.status == Status::Deleted {
-            return Err(Error::Deleted {
-                name: version.name.clone(),
-            });
+            return Err(Error::Deleted { name: version.name.clone() });
         }
-        let files = self
-            .manifest(&version.name, &version.manifest_digest)?
-            .files;
+        let files = self.manifest(&version.name, &version.manifest_digest)?.files;
         let fault = &self.inner.fault;
         let (to, parent) = destination(to)?;
         fault(fault::EXPORT_CREATE).map_err(Error::io("create the directory", &to))?;
@@ -38,18 +34,9 @@ impl Registry {
             // The usual directory, as the umask allows; temporary directories are private otherwise.
             builder.permissions(fs::Permissions::from_mode(0o777))
         };
-        let temporary = builder
-            .tempdir_in(&parent)
-            .map_err(Error::io("create a directory in", &parent))?;
+        let temporary = builder.tempdir_in(&parent).map_err(Error::io("create a directory in", &parent))?;
         for (file, entry) in &files {
-            self.export_file(
-                &entry.sha256,
-                Owner {
-                    version: Some(&version.name),
-                    file,
-                },
-                temporary.path(),
-            )?;
+            self.export_file(&entry.sha256, Owner { version: Some(&version.name), file }, temporary.path())?;
         }
         sync_directory(temporary.path(), fault::EXPORT_SYNC_DIRECTORY, fault)?;
         // A rename replaces an empty directory on Unix only.
@@ -74,12 +61,8 @@ impl Registry {
         }
         let file = fault(fault::EXPORT_WRITE).and_then(|()| File::create_new(&path));
         let mut file = file.map_err(Error::io("write", &path))?;
-        self.inner
-            .objects
-            .copy(digest, owner, &mut Target::new(&path, &mut file))?;
-        fault(fault::EXPORT_SYNC)
-            .and_then(|()| file.sync_all())
-            .map_err(Error::io("sync", &path))
+        self.inner.objects.copy(digest, owner, &mut Target::new(&path, &mut file))?;
+        fault(fault::EXPORT_SYNC).and_then(|()| file.sync_all()).map_err(Error::io("sync", &path))
     }
 }
 
@@ -87,9 +70,7 @@ impl Registry {
 fn destination(to: &Path) -> Result<(PathBuf, PathBuf)> {
     let resolved = match fs::read_dir(to).map(Iterator::count) {
         Ok(1..) => {
-            return Err(Error::NotEmpty {
-                directory: to.to_owned(),
-            });
+            return Err(Error::NotEmpty { directory: to.to_owned() });
         }
         Ok(_) => to.canonicalize(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => std::path::absolute(to),
@@ -98,8 +79,6 @@ fn destination(to: &Path) -> Result<(PathBuf, PathBuf)> {
     let resolved = resolved.map_err(Error::io("create the directory", to))?;
     match resolved.parent() {
         Some(parent) => Ok((resolved.clone(), parent.to_owned())),
-        None => Err(Error::NotEmpty {
-            directory: resolved,
-        }),
+        None => Err(Error::NotEmpty { directory: resolved }),
     }
 }

@@ -62,8 +62,7 @@ impl Registry {
     }
 
     fn needed(&self, state: &State) -> Result<HashSet<Digest>> {
-        let mut needed: HashSet<Digest> =
-            state.evidence.iter().map(|(_, digest)| *digest).collect();
+        let mut needed: HashSet<Digest> = state.evidence.iter().map(|(_, digest)| *digest).collect();
         for record in &state.records {
             needed.insert(record.manifest);
             if !record.deleted {
@@ -75,8 +74,7 @@ impl Registry {
     }
 
     fn remove(&self, path: &Path, touched: &mut HashSet<PathBuf>) -> Result<()> {
-        let removed =
-            (self.inner.fault)(fault::GARBAGE_REMOVE).and_then(|()| fs::remove_file(path));
+        let removed = (self.inner.fault)(fault::GARBAGE_REMOVE).and_then(|()| fs::remove_file(path));
         match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(Error::io("remove", path)(error));

@@ -35,11 +35,7 @@ impl Journal {
     /// Opens the journal, and creates its directory when it is missing.
     pub fn open(directory: PathBuf, fault: FaultPoint) -> Result<Self> {
         ensure_directory(&directory, &fault)?;
-        Ok(Self {
-            directory,
-            fault,
-            known: Mutex::default(),
-        })
+        Ok(Self { directory, fault, known: Mutex::default() })
     }
 
     /// Where an entry is, or would be.
@@ -97,13 +93,7 @@ impl Journal {
     }
 
     /// Appends an entry behind the given chain; `None` when another writer was first.
-    pub fn append(
-        &self,
-        chain: &Chain,
-        at: Timestamp,
-        who: &Author,
-        event: Event,
-    ) -> Result<Option<Entry>> {
+    pub fn append(&self, chain: &Chain, at: Timestamp, who: &Author, event: Event) -> Result<Option<Entry>> {
         let entry = Entry {
             schema: SCHEMA,
             sequence: chain.entries.len() as u64 + 1,
@@ -117,9 +107,7 @@ impl Journal {
         let bytes = seal(&entry);
         (self.fault)(fault::JOURNAL_WRITE).map_err(Error::io("write", &path))?;
         let mut temporary = temporary_file(&self.directory)?;
-        temporary
-            .write_all(&bytes)
-            .map_err(Error::io("write", &path))?;
+        temporary.write_all(&bytes).map_err(Error::io("write", &path))?;
         (self.fault)(fault::JOURNAL_SYNC)
             .and_then(|()| temporary.as_file().sync_all())
             .map_err(Error::io("sync", &path))?;
@@ -143,11 +131,7 @@ impl Journal {
     pub fn sync(&self, sequence: u64) -> Result<()> {
         sync_directory(&self.directory, fault::JOURNAL_SYNC_DIRECTORY, &self.fault)?;
         // The first entry also needs the directories above: a crash may have come before they were synced.
-        let above = self
-            .directory
-            .ancestors()
-            .skip(1)
-            .take(if sequence <= 1 { 2 } else { 0 });
+        let above = self.directory.ancestors().skip(1).take(if sequence <= 1 { 2 } else { 0 });
         for directory in above {
             sync_directory(directory, fault::JOURNAL_SYNC_DIRECTORY, &self.fault)?;
         }
@@ -166,12 +150,7 @@ impl Journal {
             };
             let entry = unseal(&bytes).map_err(|fault| self.fault_in(sequence, fault))?;
             if entry.sequence != sequence {
-                return Err(self.broken(
-                    sequence,
-                    ChainFault::Misplaced {
-                        actual: entry.sequence,
-                    },
-                ));
+                return Err(self.broken(sequence, ChainFault::Misplaced { actual: entry.sequence }));
             }
             if entry.previous != chain.tail {
                 let (expected, actual) = (entry.previous.map(Box::new), chain.tail.map(Box::new));
@@ -185,29 +164,17 @@ impl Journal {
     /// The highest sequence in the directory, 0 when there is none.
     fn last_sequence(&self) -> Result<u64> {
         let files = list(&self.directory)?;
-        Ok(files
-            .iter()
-            .filter_map(|file| sequence_in(Path::new(&file.file_name())))
-            .max()
-            .unwrap_or(0))
+        Ok(files.iter().filter_map(|file| sequence_in(Path::new(&file.file_name()))).max().unwrap_or(0))
     }
 
     fn broken(&self, sequence: u64, fault: ChainFault) -> Error {
-        Error::BrokenChain {
-            sequence,
-            path: self.path(sequence),
-            fault,
-        }
+        Error::BrokenChain { sequence, path: self.path(sequence), fault }
     }
 
     fn fault_in(&self, sequence: u64, fault: Unsealable) -> Error {
         match fault {
             Unsealable::Broken(fault) => self.broken(sequence, fault),
-            Unsealable::Schema(schema) => Error::UnknownSchema {
-                path: self.path(sequence),
-                schema,
-                supported: SCHEMA,
-            },
+            Unsealable::Schema(schema) => Error::UnknownSchema { path: self.path(sequence), schema, supported: SCHEMA },
         }
     }
 
@@ -241,13 +208,9 @@ mod tests {
     #[test]
     fn names_of_entries() {
         assert_eq!(sequence_in(Path::new("000000000012.json")), Some(12));
-        for name in [
-            "12.json",
-            "000000000012.json.bak",
-            ".tmp-000000000012.json",
-            "00000000001x.json",
-            "+00000000012.json",
-        ] {
+        for name in
+            ["12.json", "000000000012.json.bak", ".tmp-000000000012.json", "00000000001x.json", "+00000000012.json"]
+        {
             assert_eq!(sequence_in(Path::new(name)), None, "{name}");
         }
     }

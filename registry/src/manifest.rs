@@ -109,19 +109,12 @@ impl Kind {
 impl ManifestDraft {
     /// A draft of a version made by the given program.
     pub fn version(engine: impl Into<String>) -> Self {
-        Self {
-            kind: Kind::Version,
-            engine: engine.into(),
-            ..Self::default()
-        }
+        Self { kind: Kind::Version, engine: engine.into(), ..Self::default() }
     }
 
     /// A draft of a base brought in by the given program.
     pub fn base(engine: impl Into<String>) -> Self {
-        Self {
-            kind: Kind::Base,
-            ..Self::version(engine)
-        }
+        Self { kind: Kind::Base, ..Self::version(engine) }
     }
 
     /// Completes the draft with its files.
@@ -157,9 +150,7 @@ impl Manifest {
 
     /// The size of all its files.
     pub fn size_bytes(&self) -> u64 {
-        self.files
-            .values()
-            .fold(0, |sum, file| sum.saturating_add(file.size_bytes))
+        self.files.values().fold(0, |sum, file| sum.saturating_add(file.size_bytes))
     }
 
     /// Reads canonical JSON, and nothing else.
@@ -175,9 +166,8 @@ impl Manifest {
         }
         let manifest: Self = serde_json::from_slice(bytes).map_err(wrong)?;
         for name in manifest.files.keys() {
-            check_file_name(name).map_err(|reason| {
-                InvalidManifest::Content(format!("file name {name:?}: {reason}"))
-            })?;
+            check_file_name(name)
+                .map_err(|reason| InvalidManifest::Content(format!("file name {name:?}: {reason}")))?;
         }
         if manifest.to_bytes() != bytes {
             return Err(InvalidManifest::Content("not in canonical form".to_owned()));
@@ -187,20 +177,13 @@ impl Manifest {
 
     /// Stands in for a manifest that cannot be read, so that its version can still be listed.
     pub(crate) fn unreadable(kind: Kind) -> Self {
-        ManifestDraft {
-            kind,
-            ..ManifestDraft::default()
-        }
-        .with_files(BTreeMap::new())
+        ManifestDraft { kind, ..ManifestDraft::default() }.with_files(BTreeMap::new())
     }
 }
 
 /// Checks that a name stays inside the directory it is exported to, on every system.
 pub(crate) fn check_file_name(name: &str) -> Result<(), &'static str> {
-    if name
-        .chars()
-        .any(|c| c.is_control() || c == '\\' || c == ':')
-    {
+    if name.chars().any(|c| c.is_control() || c == '\\' || c == ':') {
         return Err("control characters, backslashes and colons are not allowed in names");
     }
     if name.split('/').any(|part| matches!(part, "" | "." | "..")) {
@@ -216,15 +199,11 @@ mod tests {
     use super::*;
 
     fn entry(text: &str) -> FileEntry {
-        FileEntry {
-            sha256: Digest::of(text.as_bytes()),
-            size_bytes: text.len() as u64,
-        }
+        FileEntry { sha256: Digest::of(text.as_bytes()), size_bytes: text.len() as u64 }
     }
 
     fn manifests() -> impl Strategy<Value = Manifest> {
-        let files =
-            prop::collection::btree_map("[a-zé日\"]{1,8}(/[a-z.]{3,8}x)?", "\\PC{0,20}", 0..6);
+        let files = prop::collection::btree_map("[a-zé日\"]{1,8}(/[a-z.]{3,8}x)?", "\\PC{0,20}", 0..6);
         let options = (
             any::<Option<[u8; 3]>>(),
             any::<Option<u64>>(),
@@ -235,20 +214,8 @@ mod tests {
         (files, options).prop_map(|(files, (parent, seed, source, engine, is_base))| {
             let parent = parent.map(|bytes| Digest::of(&bytes));
             let kind = if is_base { Kind::Base } else { Kind::Version };
-            ManifestDraft {
-                kind,
-                parent,
-                seed,
-                source,
-                engine,
-                ..ManifestDraft::default()
-            }
-            .with_files(
-                files
-                    .into_iter()
-                    .map(|(name, text)| (name, entry(&text)))
-                    .collect(),
-            )
+            ManifestDraft { kind, parent, seed, source, engine, ..ManifestDraft::default() }
+                .with_files(files.into_iter().map(|(name, text)| (name, entry(&text))).collect())
         })
     }
 
@@ -262,9 +229,7 @@ mod tests {
             ..ManifestDraft::version("mynah 0.1.0")
         }
         .with_files(
-            [("model.safetensors", "weights"), ("config.json", "{}")]
-                .map(|(n, t)| (n.to_owned(), entry(t)))
-                .into(),
+            [("model.safetensors", "weights"), ("config.json", "{}")].map(|(n, t)| (n.to_owned(), entry(t))).into(),
         );
         insta::assert_snapshot!(String::from_utf8(manifest.to_bytes()).unwrap(), @r#"{"data_commit":"9fceb02","engine":"mynah 0.1.0","files":{"config.json":{"sha256":"44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size_bytes":2},"model.safetensors":{"sha256":"9a129038d9a00aed0cf6a7ea059ca50a813449061ab87848cf1a13eafdf33b2c","size_bytes":7}},"kind":"version","parent":"e47125968b3b71049fbc4802d1e40a71ea1359decfabacf70b34588037d4ff0c","schema":1,"seed":7,"source":"starter"}"#);
         insta::assert_snapshot!(manifest.digest(), @"1b4a8f336bd2fd413183ea20ab6b11b3fac6ecacc2fc609ca4f9e6975a400390");
@@ -273,15 +238,11 @@ mod tests {
 
     #[test]
     fn what_is_not_canonical_is_refused() {
-        let manifest = ManifestDraft::version("mynah")
-            .with_files(BTreeMap::from([("a".to_owned(), entry("a"))]));
+        let manifest = ManifestDraft::version("mynah").with_files(BTreeMap::from([("a".to_owned(), entry("a"))]));
         let good = String::from_utf8(manifest.to_bytes()).unwrap();
         assert_eq!(Manifest::parse(good.as_bytes()), Ok(manifest));
         let later = good.replace("\"schema\":1", "\"schema\":2");
-        assert_eq!(
-            Manifest::parse(later.as_bytes()),
-            Err(InvalidManifest::Schema(2))
-        );
+        assert_eq!(Manifest::parse(later.as_bytes()), Err(InvalidManifest::Schema(2)));
         for bad in [
             String::new(),
             "[]".to_owned(),
@@ -297,13 +258,7 @@ mod tests {
             good.replace("\"a\"", "\"a\\u0000\""),
             good.replace("\"schema\":1", "\"schema\":1e0"),
         ] {
-            assert!(
-                matches!(
-                    Manifest::parse(bad.as_bytes()),
-                    Err(InvalidManifest::Content(_))
-                ),
-                "{bad}"
-            );
+            assert!(matches!(Manifest::parse(bad.as_bytes()), Err(InvalidManifest::Content(_))), "{bad}");
         }
     }
 

@@ -101,11 +101,7 @@ impl ObjectStore {
             self.write(source, &entry)?;
         }
         // Also when it was there: whoever stored it may have been stopped before its name was durable.
-        sync_directory(
-            &self.shard(&sha256),
-            fault::OBJECT_SYNC_DIRECTORY,
-            &self.fault,
-        )?;
+        sync_directory(&self.shard(&sha256), fault::OBJECT_SYNC_DIRECTORY, &self.fault)?;
         sync_directory(&self.directory, fault::OBJECT_SYNC_DIRECTORY, &self.fault)?;
         Ok(entry)
     }
@@ -113,11 +109,8 @@ impl ObjectStore {
     /// Whether the object is there and undamaged. One that cannot be read counts as damaged.
     fn holds(&self, entry: &FileEntry) -> bool {
         let path = self.path(&entry.sha256);
-        fs::metadata(&path)
-            .is_ok_and(|metadata| metadata.is_file() && metadata.len() == entry.size_bytes)
-            && File::open(&path)
-                .and_then(Digest::of_reader)
-                .is_ok_and(|(actual, _)| actual == entry.sha256)
+        fs::metadata(&path).is_ok_and(|metadata| metadata.is_file() && metadata.len() == entry.size_bytes)
+            && File::open(&path).and_then(Digest::of_reader).is_ok_and(|(actual, _)| actual == entry.sha256)
     }
 
     fn write(&self, source: &Source, entry: &FileEntry) -> Result<()> {
@@ -139,9 +132,7 @@ impl ObjectStore {
         };
         // Another writer was first, or the object is damaged: either way this content is what belongs there.
         match refused.error.kind() {
-            io::ErrorKind::AlreadyExists => {
-                refused.file.persist(&path).map_err(|refused| refused.error)
-            }
+            io::ErrorKind::AlreadyExists => refused.file.persist(&path).map_err(|refused| refused.error),
             _ => Err(refused.error),
         }
         .map_err(Error::io("write", &path))?;
@@ -210,14 +201,8 @@ impl ObjectStore {
                 let name = file.file_name();
                 let digest = name.to_str().and_then(|name| name.parse().ok());
                 // An object in a directory that is not its own is never read, and so is none.
-                let digest =
-                    digest.filter(|digest| metadata.is_file() && self.path(digest) == path);
-                files.push(StoredFile {
-                    path,
-                    size_bytes: metadata.len(),
-                    digest,
-                    name,
-                });
+                let digest = digest.filter(|digest| metadata.is_file() && self.path(digest) == path);
+                files.push(StoredFile { path, size_bytes: metadata.len(), digest, name });
             }
         }
         files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -235,11 +220,7 @@ pub(crate) struct Target<'a> {
 impl<'a> Target<'a> {
     /// A target, and the path its errors name.
     pub fn new(path: &'a Path, writer: &'a mut dyn Write) -> Self {
-        Self {
-            path,
-            writer,
-            failed: false,
-        }
+        Self { path, writer, failed: false }
     }
 
     /// A target that is no file and does not fail.

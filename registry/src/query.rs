@@ -26,11 +26,7 @@ impl Registry {
     /// [`crate::Error::BrokenChain`], [`crate::Error::Io`].
     pub fn versions(&self) -> Result<Vec<Version>> {
         let state = self.state()?;
-        Ok(state
-            .records
-            .iter()
-            .map(|record| self.view(&state, record))
-            .collect())
+        Ok(state.records.iter().map(|record| self.view(&state, record)).collect())
     }
 
     /// The version in production.

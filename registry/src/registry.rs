@@ -48,10 +48,7 @@ pub struct RegistryOptions {
 
 impl Default for RegistryOptions {
     fn default() -> Self {
-        Self {
-            fault: fault::none(),
-            clock: Arc::new(Timestamp::now),
-        }
+        Self { fault: fault::none(), clock: Arc::new(Timestamp::now) }
     }
 }
 
@@ -63,9 +60,7 @@ impl fmt::Debug for RegistryOptions {
 
 impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registry")
-            .field("directory", &self.inner.directory)
-            .finish_non_exhaustive()
+        f.debug_struct("Registry").field("directory", &self.inner.directory).finish_non_exhaustive()
     }
 }
 
@@ -95,16 +90,8 @@ impl Registry {
         ensure_directory(dir, &fault)?;
         let objects = ObjectStore::open(dir.join("objects"), Arc::clone(&fault))?;
         let journal = Journal::open(dir.join("journal"), Arc::clone(&fault))?;
-        let inner = Inner {
-            directory: dir.to_owned(),
-            objects,
-            journal,
-            fault,
-            clock,
-        };
-        Ok(Self {
-            inner: Arc::new(inner),
-        })
+        let inner = Inner { directory: dir.to_owned(), objects, journal, fault, clock };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The directory of the registry.
@@ -117,21 +104,11 @@ impl Registry {
     /// # Errors
     /// [`Error::MissingObject`], [`Error::Corrupt`].
     pub fn read_object(&self, digest: &Digest) -> Result<Vec<u8>> {
-        self.inner.objects.read(
-            digest,
-            Owner {
-                version: None,
-                file: "object",
-            },
-        )
+        self.inner.objects.read(digest, Owner { version: None, file: "object" })
     }
 
     /// Appends what the decision says, behind the very entries it was decided on.
-    pub(crate) fn transact(
-        &self,
-        who: &Author,
-        mut decide: impl FnMut(&State) -> Result<Decision>,
-    ) -> Result<Entry> {
+    pub(crate) fn transact(&self, who: &Author, mut decide: impl FnMut(&State) -> Result<Decision>) -> Result<Entry> {
         let journal = &self.inner.journal;
         // The first look checks the whole chain: nothing is appended to a broken one.
         let mut chain: Arc<Chain> = journal.read()?;
@@ -145,10 +122,7 @@ impl Registry {
                 Decision::Done(sequence) => {
                     // Whoever wrote it may have been stopped before it was durable.
                     journal.sync(sequence)?;
-                    let entry = chain
-                        .entries
-                        .iter()
-                        .find(|entry| entry.sequence == sequence);
+                    let entry = chain.entries.iter().find(|entry| entry.sequence == sequence);
                     return entry.cloned().ok_or(Error::NoProduction);
                 }
             }
@@ -164,23 +138,12 @@ impl Registry {
     /// The manifest of a version, checked against its digest.
     pub(crate) fn manifest(&self, name: &str, digest: &Digest) -> Result<Manifest> {
         let objects = &self.inner.objects;
-        let bytes = objects.read(
-            digest,
-            Owner {
-                version: Some(name),
-                file: "manifest",
-            },
-        )?;
+        let bytes = objects.read(digest, Owner { version: Some(name), file: "manifest" })?;
         Manifest::parse(&bytes).map_err(|error| match error {
-            InvalidManifest::Schema(schema) => Error::UnknownSchema {
-                path: objects.path(digest),
-                schema,
-                supported: SCHEMA,
-            },
-            InvalidManifest::Content(reason) => Error::InvalidManifest {
-                path: objects.path(digest),
-                reason,
-            },
+            InvalidManifest::Schema(schema) => {
+                Error::UnknownSchema { path: objects.path(digest), schema, supported: SCHEMA }
+            }
+            InvalidManifest::Content(reason) => Error::InvalidManifest { path: objects.path(digest), reason },
         })
     }
 

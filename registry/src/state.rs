@@ -116,11 +116,7 @@ impl State {
 
     fn apply(&mut self, entry: &Entry) {
         match &entry.event {
-            Event::Register {
-                name,
-                manifest,
-                kind,
-            } => self.records.push(Record {
+            Event::Register { name, manifest, kind } => self.records.push(Record {
                 name: name.clone(),
                 manifest: *manifest,
                 kind: *kind,
@@ -130,8 +126,7 @@ impl State {
                 refused: false,
             }),
             Event::Promote { name, evidence, .. } => {
-                self.evidence
-                    .extend(evidence.map(|digest| (entry.sequence, digest)));
+                self.evidence.extend(evidence.map(|digest| (entry.sequence, digest)));
                 if let Some(index) = self.index(name) {
                     self.stack.push(index);
                     self.place(index, entry);
@@ -187,10 +182,7 @@ impl State {
 
     /// The version with this manifest that is not deleted.
     pub fn live(&self, manifest: &Digest) -> Option<&Record> {
-        self.records
-            .iter()
-            .rev()
-            .find(|record| record.manifest == *manifest && !record.deleted)
+        self.records.iter().rev().find(|record| record.manifest == *manifest && !record.deleted)
     }
 
     /// What is in production.
@@ -201,11 +193,7 @@ impl State {
     /// What a rollback goes to: the nearest version below production that is fit to serve.
     pub fn before_production(&self) -> Option<&Record> {
         let current = *self.stack.last()?;
-        let below = self
-            .stack
-            .iter()
-            .rev()
-            .find(|index| **index != current && self.is_fit(**index));
+        let below = self.stack.iter().rev().find(|index| **index != current && self.is_fit(**index));
         below.map(|index| &self.records[*index])
     }
 
@@ -225,17 +213,13 @@ impl State {
 
     /// The base registered last.
     pub fn base(&self) -> Option<&Record> {
-        self.records
-            .iter()
-            .rev()
-            .find(|record| record.kind == Kind::Base && !record.deleted)
+        self.records.iter().rev().find(|record| record.kind == Kind::Base && !record.deleted)
     }
 
     /// The name the next registration gets. Names are never used twice.
     pub fn next_name(&self, kind: Kind) -> String {
         let names = self.records.iter().map(|record| &record.name);
-        let numbers =
-            names.filter_map(|name| name.strip_prefix(kind.prefix())?.parse::<u64>().ok());
+        let numbers = names.filter_map(|name| name.strip_prefix(kind.prefix())?.parse::<u64>().ok());
         // A journal has no room for more than 12 digits of entries; larger numbers were not given by this program.
         let last = numbers.filter(|number| *number < 1_000_000_000_000).max();
         format!("{}{}", kind.prefix(), last.unwrap_or(0) + 1)
@@ -248,9 +232,7 @@ impl State {
 
     /// Whether a version ever was in production.
     pub fn was_served(&self, name: &str) -> bool {
-        self.served
-            .iter()
-            .any(|index| self.records[*index].name == name)
+        self.served.iter().any(|index| self.records[*index].name == name)
     }
 
     fn is_fit(&self, index: usize) -> bool {
@@ -260,9 +242,7 @@ impl State {
 
     /// What became of a version.
     pub fn status(&self, record: &Record) -> Status {
-        let is_production = self
-            .production()
-            .is_some_and(|production| production.name == record.name);
+        let is_production = self.production().is_some_and(|production| production.name == record.name);
         match record {
             _ if record.deleted => Status::Deleted,
             _ if is_production => Status::Production,

@@ -46,16 +46,10 @@ impl VerifiedCheckpoint {
     /// # Errors
     /// [`Error::UnknownFile`], [`Error::MissingObject`], [`Error::Corrupt`].
     pub fn read(&self, file: &str) -> Result<Vec<u8>> {
-        let owner = Owner {
-            version: Some(&self.name),
-            file,
-        };
+        let owner = Owner { version: Some(&self.name), file };
         match self.files.get(file) {
             Some(entry) => self.registry.inner.objects.read(&entry.sha256, owner),
-            None => Err(Error::UnknownFile {
-                version: self.name.clone(),
-                file: file.to_owned(),
-            }),
+            None => Err(Error::UnknownFile { version: self.name.clone(), file: file.to_owned() }),
         }
     }
 }
@@ -111,20 +105,9 @@ impl Registry {
     fn verify_named(&self, name: &str, digest: &Digest) -> Result<VerifiedCheckpoint> {
         let files = self.manifest(name, digest)?.files;
         for (file, entry) in &files {
-            self.inner.objects.check(
-                &entry.sha256,
-                Owner {
-                    version: Some(name),
-                    file,
-                },
-            )?;
+            self.inner.objects.check(&entry.sha256, Owner { version: Some(name), file })?;
         }
-        Ok(VerifiedCheckpoint {
-            registry: self.clone(),
-            name: name.to_owned(),
-            digest: *digest,
-            files,
-        })
+        Ok(VerifiedCheckpoint { registry: self.clone(), name: name.to_owned(), digest: *digest, files })
     }
 
     /// Loads what is in production or, when that fails verification, the best version promoted before it that does
@@ -142,25 +125,14 @@ impl Registry {
             let version = self.view(&state, record);
             match self.verify(&version) {
                 Ok(checkpoint) => {
-                    return Ok(Some(Loaded {
-                        checkpoint,
-                        version,
-                        skipped,
-                    }));
+                    return Ok(Some(Loaded { checkpoint, version, skipped }));
                 }
                 Err(error) => skipped.push((version, error)),
             }
         }
         let tried = skipped.len();
-        let source = skipped
-            .into_iter()
-            .next()
-            .map_or(Error::NoProduction, |(_, error)| error);
-        Err(Error::NothingVerifies {
-            production: production.name.clone(),
-            tried,
-            source: Box::new(source),
-        })
+        let source = skipped.into_iter().next().map_or(Error::NoProduction, |(_, error)| error);
+        Err(Error::NothingVerifies { production: production.name.clone(), tried, source: Box::new(source) })
     }
 
     /// Checks the journal's chain, hashes every object, and checks that no version lacks one.
@@ -168,13 +140,8 @@ impl Registry {
     /// # Errors
     /// [`Error::Io`] when the registry cannot be read at all; everything else is a problem in the result.
     pub fn verify_all(&self) -> Result<Verification> {
-        let mut verification = Verification {
-            objects: 0,
-            size_bytes: 0,
-            versions: 0,
-            entries: 0,
-            problems: Vec::new(),
-        };
+        let mut verification =
+            Verification { objects: 0, size_bytes: 0, versions: 0, entries: 0, problems: Vec::new() };
         let state = match self.inner.journal.read() {
             Ok(chain) => {
                 verification.entries = chain.entries.len() as u64;
@@ -183,18 +150,11 @@ impl Registry {
             Err(error @ Error::Io { .. }) => return Err(error),
             Err(error) => {
                 verification.entries = self.journal_head()?;
-                verification.problems.push(Problem {
-                    error,
-                    versions: Vec::new(),
-                });
+                verification.problems.push(Problem { error, versions: Vec::new() });
                 State::default()
             }
         };
-        let live: Vec<&Record> = state
-            .records
-            .iter()
-            .filter(|record| !record.deleted)
-            .collect();
+        let live: Vec<&Record> = state.records.iter().filter(|record| !record.deleted).collect();
         verification.versions = live.len() as u64;
         let uses = self.uses(&state, &live, &mut verification.problems);
         self.verify_objects(uses, &mut verification)?;
@@ -202,50 +162,29 @@ impl Registry {
     }
 
     /// Who needs each object; manifests that cannot be read become problems.
-    fn uses(
-        &self,
-        state: &State,
-        live: &[&Record],
-        problems: &mut Vec<Problem>,
-    ) -> HashMap<Digest, Vec<Use>> {
+    fn uses(&self, state: &State, live: &[&Record], problems: &mut Vec<Problem>) -> HashMap<Digest, Vec<Use>> {
         let mut uses: HashMap<Digest, Vec<Use>> = HashMap::new();
         for record in live {
             let mut add = |digest, file: &str| {
-                let used = Use {
-                    version: Some(record.name.clone()),
-                    file: file.to_owned(),
-                };
+                let used = Use { version: Some(record.name.clone()), file: file.to_owned() };
                 uses.entry(digest).or_default().push(used);
             };
             add(record.manifest, "manifest");
             match self.manifest(&record.name, &record.manifest) {
-                Ok(manifest) => manifest
-                    .files
-                    .iter()
-                    .for_each(|(file, entry)| add(entry.sha256, file)),
+                Ok(manifest) => manifest.files.iter().for_each(|(file, entry)| add(entry.sha256, file)),
                 // Found again, with everybody it concerns, when the object itself is checked.
                 Err(Error::Corrupt { .. } | Error::MissingObject { .. }) => {}
-                Err(error) => problems.push(Problem {
-                    error,
-                    versions: vec![record.name.clone()],
-                }),
+                Err(error) => problems.push(Problem { error, versions: vec![record.name.clone()] }),
             }
         }
         for (sequence, digest) in &state.evidence {
             let file = format!("evidence of entry {sequence}");
-            uses.entry(*digest).or_default().push(Use {
-                version: None,
-                file,
-            });
+            uses.entry(*digest).or_default().push(Use { version: None, file });
         }
         uses
     }
 
-    fn verify_objects(
-        &self,
-        mut uses: HashMap<Digest, Vec<Use>>,
-        verification: &mut Verification,
-    ) -> Result<()> {
+    fn verify_objects(&self, mut uses: HashMap<Digest, Vec<Use>>, verification: &mut Verification) -> Result<()> {
         let stored = self.inner.objects.files()?.into_iter();
         let stored = stored.filter_map(|file| Some((file.digest?, file.size_bytes)));
         let mut to_check: Vec<(Digest, Vec<Use>)> = Vec::new();
@@ -263,8 +202,7 @@ impl Registry {
             let version = first.and_then(|used| used.version.as_deref());
             let file = first.map_or("unused object", |used| used.file.as_str());
             if let Err(error) = self.inner.objects.check(&digest, Owner { version, file }) {
-                let mut versions: Vec<String> =
-                    uses.into_iter().filter_map(|used| used.version).collect();
+                let mut versions: Vec<String> = uses.into_iter().filter_map(|used| used.version).collect();
                 versions.dedup();
                 verification.problems.push(Problem { error, versions });
             }

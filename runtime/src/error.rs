@@ -156,7 +156,9 @@ pub enum Error {
 
 fn missing_file_hint(file: &str) -> &'static str {
     match file {
-        "labels.json" => "the classifier's labels are needed; train the checkpoint again, or add `id2label` to config.json",
+        "labels.json" => {
+            "the classifier's labels are needed; train the checkpoint again, or add `id2label` to config.json"
+        }
         _ => "a checkpoint directory holds config.json, tokenizer.json and model.safetensors (or its shards and index)",
     }
 }

@@ -92,6 +92,16 @@ impl Model {
         self.map_hidden(texts, |_, _, rows| embedding(rows, dim))
     }
 
+    /// The embeddings of several tokenized texts, as [`Model::embed`] gives them.
+    ///
+    /// # Shapes
+    /// `[texts, dim]`
+    pub fn embed_ids(&self, input_ids: &[&[u32]]) -> Result<Vec<Vec<f32>>> {
+        let dim = self.dim();
+        let hidden = self.encoder.forward(input_ids)?;
+        Ok((0..input_ids.len()).map(|index| embedding(hidden.sequence(index), dim)).collect())
+    }
+
     /// The raw scores of all functions; empty rows without a function head.
     ///
     /// # Shapes
@@ -113,9 +123,8 @@ impl Model {
         let windows = self.tokenizer.encode_pair(question, passage, max_tokens, ANSWER_WINDOWS);
         let input_ids: Vec<&[u32]> = windows.iter().map(|window| window.input_ids.as_slice()).collect();
         let hidden = self.encoder.run(&input_ids);
-        let answer = |(index, window): (usize, &PairEncoding)| {
-            self.heads.answer(passage, window, hidden.sequence(index))
-        };
+        let answer =
+            |(index, window): (usize, &PairEncoding)| self.heads.answer(passage, window, hidden.sequence(index));
         windows.iter().enumerate().filter_map(answer).max_by(|a, b| a.score.total_cmp(&b.score))
     }
 
@@ -205,7 +214,7 @@ impl Model {
         Prediction {
             function: probabilities.first().map(|(function, _)| function.clone()),
             confidence: probabilities.first().map_or(0.0, |&(_, probability)| probability),
-            slots: self.heads.slots(text, encoding, rows),
+            slots: self.heads.slots(text, encoding, rows, probabilities.first().map(|(function, _)| function.as_str())),
             embedding: embedding(rows, dim),
             probabilities,
             function_logits,

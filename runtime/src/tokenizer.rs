@@ -150,7 +150,13 @@ impl Tokenizer {
     ///
     /// The question takes at most half of a window; neighbouring windows share a quarter of their passage tokens, so
     /// that an answer of some length is whole in one of them.
-    pub fn encode_pair(&self, question: &str, passage: &str, max_tokens: usize, max_windows: usize) -> Vec<PairEncoding> {
+    pub fn encode_pair(
+        &self,
+        question: &str,
+        passage: &str,
+        max_tokens: usize,
+        max_windows: usize,
+    ) -> Vec<PairEncoding> {
         let question = self.pieces(question, (max_tokens / 2).saturating_sub(2));
         let room = max_tokens.saturating_sub(question.ids.len() + 3).max(1);
         let stride = (room - room / 4).max(1);
@@ -176,7 +182,8 @@ impl Tokenizer {
 
     /// The tokens of a text without special ones, at most `room`; none when the tokenizer fails on the text.
     fn pieces(&self, text: &str, room: usize) -> Pieces {
-        let cut = text.char_indices().nth(room.saturating_mul(MAX_CHARS_PER_TOKEN)).map_or(text.len(), |(byte, _)| byte);
+        let cut =
+            text.char_indices().nth(room.saturating_mul(MAX_CHARS_PER_TOKEN)).map_or(text.len(), |(byte, _)| byte);
         // Only a vocabulary without an unknown token fails, and `from_bytes` refuses that; an empty text is the safe answer.
         let Ok(encoding) = self.inner.encode_char_offsets(&text[..cut], false) else {
             return Pieces { ids: Vec::new(), word_ids: Vec::new(), offsets: Vec::new() };

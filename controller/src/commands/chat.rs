@@ -41,17 +41,10 @@ pub struct TalkOptions {
 pub fn run(context: &Context, args: &ChatArgs, interrupt: &Interrupt) -> anyhow::Result<Exit> {
     let options = TalkOptions { why: args.why };
     // A service has its own memory settings.
-    let client = if args.local || args.no_memory {
-        None
-    } else {
-        Client::connect(&context.home)
-    };
+    let client = if args.local || args.no_memory { None } else { Client::connect(&context.home) };
     match client {
         Some(client) => {
-            context.output.note(format_args!(
-                "talking to the service at {}",
-                client.address()
-            ));
+            context.output.note(format_args!("talking to the service at {}", client.address()));
             let mut remote = Remote::new(client);
             talk(context, &mut remote, options, interrupt)?;
             learn_in_service(context, args, &remote, interrupt)
@@ -78,14 +71,7 @@ pub fn learn(context: &Context, interrupt: &Interrupt) -> anyhow::Result<Exit> {
     }
     // The Ctrl-C that ended the conversation is answered; the next one stops the fine-tune.
     interrupt.clear();
-    let finished = learning::here(
-        context,
-        &Task {
-            trigger: "session-end",
-            scope: Scope::New,
-        },
-        interrupt,
-    )?;
+    let finished = learning::here(context, &Task { trigger: "session-end", scope: Scope::New }, interrupt)?;
     show(context, &finished)
 }
 
@@ -100,19 +86,14 @@ fn learn_in_service(
         return Ok(Exit::Done);
     }
     interrupt.clear();
-    let finished =
-        learning::in_service(context, remote.client(), &Map::new(), Scope::New, interrupt)?;
+    let finished = learning::in_service(context, remote.client(), &Map::new(), Scope::New, interrupt)?;
     show(context, &finished)
 }
 
 fn worth_learning(context: &Context, labels: learning::NewLabels) -> bool {
     match (labels.examples, labels.answers) {
-        (0, 0) => context
-            .output
-            .note("nothing was corrected or taught, so there is nothing to learn"),
-        (0, _) => context
-            .output
-            .note("what you taught is in memory; the model itself needs no training for it"),
+        (0, 0) => context.output.note("nothing was corrected or taught, so there is nothing to learn"),
+        (0, _) => context.output.note("what you taught is in memory; the model itself needs no training for it"),
         _ => {}
     }
     labels.examples > 0
@@ -125,9 +106,7 @@ fn show(context: &Context, finished: &learning::Finished) -> anyhow::Result<Exit
         for line in gate_lines(&finished.gate, context.output.style) {
             context.output.line(line)?;
         }
-        context
-            .output
-            .line(verdict_line(finished, context.output.style))?;
+        context.output.line(verdict_line(finished, context.output.style))?;
     }
     // A refusal ends the chat as well as a promotion: nothing went wrong.
     Ok(Exit::Done)
@@ -144,12 +123,7 @@ pub fn talk(
     interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
     let events = events(interrupt);
-    let mut talk = Talk {
-        context,
-        options,
-        last: None,
-        functions: functions(context),
-    };
+    let mut talk = Talk { context, options, last: None, functions: functions(context) };
     let reason = loop {
         talk.prompt();
         match events.recv() {
@@ -212,15 +186,10 @@ impl Talk<'_> {
                 None,
                 "noted; /correct or /teach says what would have been right",
             )?,
-            Said::Teach(answer) => self.opinion(
-                conversation,
-                None,
-                Some(Correction::Answer { answer }),
-                "remembered",
-            )?,
-            Said::Correct(function, arguments) => {
-                self.correct(conversation, &function, &arguments)?
+            Said::Teach(answer) => {
+                self.opinion(conversation, None, Some(Correction::Answer { answer }), "remembered")?
             }
+            Said::Correct(function, arguments) => self.correct(conversation, &function, &arguments)?,
             Said::Functions => match self.functions.is_empty() {
                 true => output.note("there is no functions.json in the home"),
                 false => output.line(self.functions.join("\n"))?,
@@ -255,18 +224,13 @@ impl Talk<'_> {
         arguments: &[(String, String)],
     ) -> anyhow::Result<()> {
         let output = self.context.output;
-        let known = self
-            .functions
-            .iter()
-            .map(|line| line.split_whitespace().next().unwrap_or_default());
+        let known = self.functions.iter().map(|line| line.split_whitespace().next().unwrap_or_default());
         if !matches!(function, "none" | "oos")
             && !self.functions.is_empty()
             && !known.clone().any(|known| known == function)
         {
-            let hint = nearest(function, known).map_or_else(
-                || "/functions lists them".to_owned(),
-                |name| format!("did you mean {name}?"),
-            );
+            let hint = nearest(function, known)
+                .map_or_else(|| "/functions lists them".to_owned(), |name| format!("did you mean {name}?"));
             output.complain(format_args!("there is no function {function}; {hint}"));
             return Ok(());
         }
@@ -275,12 +239,9 @@ impl Talk<'_> {
             return Ok(());
         };
         match correction(message, function, arguments) {
-            Ok(correction) => self.opinion(
-                conversation,
-                None,
-                Some(correction),
-                "corrected; the same words mean that from now on",
-            ),
+            Ok(correction) => {
+                self.opinion(conversation, None, Some(correction), "corrected; the same words mean that from now on")
+            }
             Err(mistake) => {
                 output.complain(mistake);
                 Ok(())
@@ -316,11 +277,7 @@ fn functions(context: &Context) -> Vec<String> {
             functions
                 .functions
                 .iter()
-                .map(|function| {
-                    format!("{:<18} {}", function.name, function.description)
-                        .trim_end()
-                        .to_owned()
-                })
+                .map(|function| format!("{:<18} {}", function.name, function.description).trim_end().to_owned())
                 .collect()
         })
         .unwrap_or_default()
@@ -333,9 +290,7 @@ fn events(interrupt: &Interrupt) -> Receiver<Event> {
     interrupt.on_ask(move || {
         let _ = interrupted.send(Event::Interrupted);
     });
-    let _ = std::thread::Builder::new()
-        .name("keyboard".into())
-        .spawn(move || read_lines(&sender));
+    let _ = std::thread::Builder::new().name("keyboard".into()).spawn(move || read_lines(&sender));
     events
 }
 

@@ -21,47 +21,36 @@ use crate::report::score_lines;
 pub fn run(context: &Context, args: &EvaluateArgs, interrupt: Interrupt) -> anyhow::Result<Exit> {
     let wanted = match args.split.as_str() {
         "all" => None,
-        name => Some(
-            name.parse::<SplitName>()
-                .map_err(|error| usage(error.to_string(), error.hint()))?,
-        ),
+        name => Some(name.parse::<SplitName>().map_err(|error| usage(error.to_string(), error.hint()))?),
     };
     let (model, version) = load(context, &context.registry()?, &args.version, args.precision)?;
     let (reader, name) = open(&args.examples)?;
     let mut skipped = 0;
     let mut other = 0;
     let output = context.output;
-    let examples =
-        mynah_data::read_examples(reader, &name, None).filter_map(|record| match record {
-            Ok(Imported::Example(example)) => is_wanted(&example, wanted).then_some(example),
-            Ok(_) => {
-                other += 1;
-                None
+    let examples = mynah_data::read_examples(reader, &name, None).filter_map(|record| match record {
+        Ok(Imported::Example(example)) => is_wanted(&example, wanted).then_some(example),
+        Ok(_) => {
+            other += 1;
+            None
+        }
+        Err(error) => {
+            skipped += 1;
+            if skipped <= 10 {
+                output.complain(format_args!("{} {error}", output.error_style.bad("skipped:")));
             }
-            Err(error) => {
-                skipped += 1;
-                if skipped <= 10 {
-                    output.complain(format_args!(
-                        "{} {error}",
-                        output.error_style.bad("skipped:")
-                    ));
-                }
-                None
-            }
-        });
+            None
+        }
+    });
     let progress = RunProgress::new(context.output, interrupt);
-    let report =
-        mynah_pipelines::evaluate(&model, &version, examples, 0, &progress as &dyn Progress)?;
+    let report = mynah_pipelines::evaluate(&model, &version, examples, 0, &progress as &dyn Progress)?;
     progress.finish();
     if report.n == 0 {
         let hint = match other {
             0 => "name another --split, or a file of utterances with their intent",
             _ => "the file holds questions or answers; evaluate needs utterances with their intent",
         };
-        return Err(hinted(
-            format!("{name} has no examples of split `{}`", args.split),
-            hint,
-        ));
+        return Err(hinted(format!("{name} has no examples of split `{}`", args.split), hint));
     }
     if context.output.json {
         context.output.value(&report)?;
@@ -71,9 +60,7 @@ pub fn run(context: &Context, args: &EvaluateArgs, interrupt: Interrupt) -> anyh
         }
     }
     if skipped > 0 {
-        context
-            .output
-            .complain(format_args!("{} skipped", count(skipped, "line")));
+        context.output.complain(format_args!("{} skipped", count(skipped, "line")));
         return Ok(Exit::Partial);
     }
     Ok(Exit::Done)
@@ -95,25 +82,14 @@ pub fn load(
         Some(PrecisionName::F32) => Precision::F32,
         None => context.settings.runtime.precision,
     };
-    let model = Model::load(
-        &Checkpoint::from_verified(&registry.verify(&version)?)?,
-        precision,
-    )?;
+    let model = Model::load(&Checkpoint::from_verified(&registry.verify(&version)?)?, precision)?;
     if !model.has_functions() {
-        return Err(hinted(
-            format!("{} has no function head", version.name),
-            "train a version first: `mynah train`",
-        ));
+        return Err(hinted(format!("{} has no function head", version.name), "train a version first: `mynah train`"));
     }
     Ok((model, version.name))
 }
 
 /// An example without a split of its own belongs where its text hashes to.
 fn is_wanted(example: &Example, wanted: Option<SplitName>) -> bool {
-    wanted.is_none_or(|wanted| {
-        example
-            .split
-            .unwrap_or_else(|| mynah_data::split_of(example))
-            == wanted
-    })
+    wanted.is_none_or(|wanted| example.split.unwrap_or_else(|| mynah_data::split_of(example)) == wanted)
 }

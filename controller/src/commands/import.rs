@@ -21,16 +21,10 @@ const SHOWN: usize = 10;
 /// When a file cannot be opened, nothing of a file could be used, or the home cannot be written.
 pub fn run(context: &Context, args: &ImportArgs) -> anyhow::Result<Exit> {
     if args.name.is_some() && args.files.len() > 1 {
-        return Err(usage(
-            "--name is for one file",
-            "import the files one by one",
-        ));
+        return Err(usage("--name is for one file", "import the files one by one"));
     }
     context.home.create()?;
-    let options = ImportOptions {
-        format: args.format.map(format),
-        fault: context.fault.clone(),
-    };
+    let options = ImportOptions { format: args.format.map(format), fault: context.fault.clone() };
     let mut summaries = Vec::new();
     for file in &args.files {
         let (reader, name) = open(file)?;
@@ -39,28 +33,16 @@ pub fn run(context: &Context, args: &ImportArgs) -> anyhow::Result<Exit> {
         report(context, &name, &summary);
         summaries.push((name, summary));
     }
-    let skipped: usize = summaries
-        .iter()
-        .map(|(_, summary)| summary.skipped_total)
-        .sum();
-    let imported: usize = summaries
-        .iter()
-        .map(|(_, summary)| summary.imported())
-        .sum();
+    let skipped: usize = summaries.iter().map(|(_, summary)| summary.skipped_total).sum();
+    let imported: usize = summaries.iter().map(|(_, summary)| summary.imported()).sum();
     if context.output.json {
-        let files: Vec<Value> = summaries
-            .iter()
-            .map(|(name, summary)| summary_json(name, summary))
-            .collect();
-        context
-            .output
-            .value(&json!({"imported": imported, "skipped": skipped, "files": files}))?;
+        let files: Vec<Value> = summaries.iter().map(|(name, summary)| summary_json(name, summary)).collect();
+        context.output.value(&json!({"imported": imported, "skipped": skipped, "files": files}))?;
     }
     match (imported, skipped) {
-        (0, 1..) => Err(hinted(
-            "nothing could be imported",
-            "see the lines above; `mynah import --help` lists the formats",
-        )),
+        (0, 1..) => {
+            Err(hinted("nothing could be imported", "see the lines above; `mynah import --help` lists the formats"))
+        }
         (_, 0) => Ok(Exit::Done),
         _ => Ok(Exit::Partial),
     }
@@ -83,38 +65,22 @@ pub fn open(file: &Path) -> anyhow::Result<(Box<dyn Read>, String)> {
     };
     let reader = File::open(file).map_err(cannot)?;
     if file.is_dir() {
-        return Err(hinted(
-            format!("{} is a directory", file.display()),
-            "name the files in it",
-        ));
+        return Err(hinted(format!("{} is a directory", file.display()), "name the files in it"));
     }
-    let name = file.file_name().map_or_else(
-        || "file".to_owned(),
-        |name| name.to_string_lossy().into_owned(),
-    );
+    let name = file.file_name().map_or_else(|| "file".to_owned(), |name| name.to_string_lossy().into_owned());
     Ok((Box::new(reader), name))
 }
 
 fn report(context: &Context, name: &str, summary: &ImportSummary) {
     let output = context.output;
     for error in summary.skipped.iter().take(SHOWN) {
-        output.complain(format_args!(
-            "{} {error}",
-            output.error_style.bad("skipped:")
-        ));
+        output.complain(format_args!("{} {error}", output.error_style.bad("skipped:")));
     }
     if let Some(error) = summary.skipped.first() {
-        output.complain(format_args!(
-            "{} {}",
-            output.error_style.name("hint:"),
-            error.hint()
-        ));
+        output.complain(format_args!("{} {}", output.error_style.name("hint:"), error.hint()));
     }
     if summary.skipped_total > SHOWN {
-        output.complain(format_args!(
-            "… and {} more",
-            count(summary.skipped_total - SHOWN, "line")
-        ));
+        output.complain(format_args!("… and {} more", count(summary.skipped_total - SHOWN, "line")));
     }
     let kinds = [
         ("example", summary.examples),
@@ -122,20 +88,13 @@ fn report(context: &Context, name: &str, summary: &ImportSummary) {
         ("question", summary.questions),
         ("pair", summary.pairs),
     ];
-    let kinds: Vec<String> = kinds
-        .into_iter()
-        .filter(|(_, number)| *number > 0)
-        .map(|(noun, number)| count(number, noun))
-        .collect();
+    let kinds: Vec<String> =
+        kinds.into_iter().filter(|(_, number)| *number > 0).map(|(noun, number)| count(number, noun)).collect();
     let skipped = match summary.skipped_total {
         0 => String::new(),
         number => format!(", {} skipped", count(number, "line")),
     };
-    let imported = if kinds.is_empty() {
-        "nothing".to_owned()
-    } else {
-        kinds.join(", ")
-    };
+    let imported = if kinds.is_empty() { "nothing".to_owned() } else { kinds.join(", ") };
     output.note(format_args!("{name}: {imported} imported{skipped}"));
 }
 

@@ -31,25 +31,14 @@ pub fn run(context: &Context, args: &InitArgs) -> anyhow::Result<Exit> {
         }))?;
         return Ok(Exit::Done);
     }
-    context
-        .output
-        .line(format_args!("home   {}", context.home.root().display()))?;
-    context.output.line(format_args!(
-        "base   {} ({source}, {})",
-        version.name,
-        size(version.manifest.size_bytes())
-    ))?;
+    context.output.line(format_args!("home   {}", context.home.root().display()))?;
+    context.output.line(format_args!("base   {} ({source}, {})", version.name, size(version.manifest.size_bytes())))?;
     if let Some(functions) = &functions {
-        context.output.line(format_args!(
-            "can do {}",
-            count(functions.functions.len(), "function")
-        ))?;
+        context.output.line(format_args!("can do {}", count(functions.functions.len(), "function")))?;
     }
     let next = match context.home.functions_path().exists() {
         true => "next: `mynah train`, then `mynah chat`",
-        false => {
-            "next: put functions.json into the home or `mynah import` examples, then `mynah train`"
-        }
+        false => "next: put functions.json into the home or `mynah import` examples, then `mynah train`",
     };
     context.output.note(next);
     Ok(Exit::Done)

@@ -30,42 +30,21 @@ fn list(context: &Context, last: Option<usize>) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     if sessions.is_empty() {
-        context
-            .output
-            .note("no conversations yet; start one with `mynah chat`");
+        context.output.note("no conversations yet; start one with `mynah chat`");
         return Ok(Exit::Done);
     }
     let style = context.output.style;
-    let mut rows = vec![
-        ["started", "session", "turns", "corrections", "began with"]
-            .map(str::to_owned)
-            .to_vec(),
-    ];
+    let mut rows = vec![["started", "session", "turns", "corrections", "began with"].map(str::to_owned).to_vec()];
     for session in sessions {
         rows.push(vec![
             session.started.strftime("%Y-%m-%d %H:%M").to_string(),
-            format!(
-                "{}{}",
-                session.id,
-                if session.ended.is_none() {
-                    " (open)"
-                } else {
-                    ""
-                }
-            ),
+            format!("{}{}", session.id, if session.ended.is_none() { " (open)" } else { "" }),
             session.interactions.to_string(),
             session.corrections.to_string(),
-            session
-                .first_text
-                .as_deref()
-                .map(shortened)
-                .unwrap_or_default(),
+            session.first_text.as_deref().map(shortened).unwrap_or_default(),
         ]);
     }
-    for line in table(
-        &rows,
-        |row, _, cell| if row == 0 { style.dim(cell) } else { cell },
-    ) {
+    for line in table(&rows, |row, _, cell| if row == 0 { style.dim(cell) } else { cell }) {
         context.output.line(line)?;
     }
     Ok(Exit::Done)
@@ -85,9 +64,8 @@ fn show(context: &Context, wanted: &str) -> anyhow::Result<Exit> {
     let id = match wanted {
         "last" => ids.last().cloned(),
         _ => {
-            let mut found = ids.iter().filter(|id| {
-                id.starts_with(wanted) || id.trim_start_matches("s_").starts_with(wanted)
-            });
+            let mut found =
+                ids.iter().filter(|id| id.starts_with(wanted) || id.trim_start_matches("s_").starts_with(wanted));
             let first = found.next().cloned();
             match found.next() {
                 Some(_) => {
@@ -102,10 +80,7 @@ fn show(context: &Context, wanted: &str) -> anyhow::Result<Exit> {
     };
     let Some(id) = id else {
         return Err(hinted(
-            format!(
-                "no session `{wanted}` in {}",
-                context.home.sessions_dir().display()
-            ),
+            format!("no session `{wanted}` in {}", context.home.sessions_dir().display()),
             "`mynah log list` lists them",
         ));
     };
@@ -116,18 +91,12 @@ fn show(context: &Context, wanted: &str) -> anyhow::Result<Exit> {
             Ok(record) => print(context, &record)?,
             Err(error) => {
                 broken += 1;
-                context.output.complain(format_args!(
-                    "{} {error}",
-                    context.output.error_style.bad("broken:")
-                ));
+                context.output.complain(format_args!("{} {error}", context.output.error_style.bad("broken:")));
             }
         }
     }
     if broken > 0 {
-        context.output.complain(format_args!(
-            "{} cannot be read; the rest is above",
-            count(broken, "line")
-        ));
+        context.output.complain(format_args!("{} cannot be read; the rest is above", count(broken, "line")));
         return Ok(Exit::Partial);
     }
     Ok(Exit::Done)
@@ -138,40 +107,23 @@ fn print(context: &Context, record: &Record) -> anyhow::Result<()> {
     let time = style.dim(record.at().strftime("%H:%M:%S"));
     match record {
         Record::Session(session) => {
-            let head = format!(
-                "{} with {}, {}",
-                session.session,
-                session.client,
-                session.started.strftime("%Y-%m-%d")
-            );
+            let head = format!("{} with {}, {}", session.session, session.client, session.started.strftime("%Y-%m-%d"));
             context.output.line(style.bold(head))?;
         }
         Record::Interaction(turn) => {
-            context
-                .output
-                .line(format_args!("{time} > {}", turn.text))?;
-            context
-                .output
-                .line(format_args!("         {}", turn.reply.text))?;
+            context.output.line(format_args!("{time} > {}", turn.text))?;
+            context.output.line(format_args!("         {}", turn.reply.text))?;
             let mut about: Vec<String> = turn
                 .reply
                 .calls
                 .iter()
-                .map(|call| {
-                    format!(
-                        "{} {}",
-                        call.function,
-                        serde_json::Value::Object(call.arguments.clone())
-                    )
-                })
+                .map(|call| format!("{} {}", call.function, serde_json::Value::Object(call.arguments.clone())))
                 .collect();
             about.push(format!("{} from {}", turn.reply.kind, turn.reply.source));
             about.push(format!("confidence {:.2}", turn.reply.confidence));
             about.extend(turn.version.clone());
             about.push(turn.id.clone());
-            context
-                .output
-                .line(style.dim(format_args!("         {}", about.join(" · "))))?;
+            context.output.line(style.dim(format_args!("         {}", about.join(" · "))))?;
         }
         Record::Feedback(feedback) => {
             let mut said: Vec<String> = Vec::new();
@@ -179,38 +131,23 @@ fn print(context: &Context, record: &Record) -> anyhow::Result<()> {
                 Rating::Up => "good".to_owned(),
                 Rating::Down => "bad".to_owned(),
             }));
-            said.extend(
-                feedback
-                    .correction
-                    .as_ref()
-                    .map(|correction| match correction {
-                        Correction::Function { function, slots } => {
-                            let slots: Vec<String> = slots
-                                .iter()
-                                .flatten()
-                                .map(|slot| format!("{}={:?}", slot.name, slot.value))
-                                .collect();
-                            let function = function.as_deref().unwrap_or("no function");
-                            format!("should be {function} {}", slots.join(" "))
-                                .trim_end()
-                                .to_owned()
-                        }
-                        Correction::Answer { answer } => format!("should answer {answer:?}"),
-                    }),
-            );
+            said.extend(feedback.correction.as_ref().map(|correction| match correction {
+                Correction::Function { function, slots } => {
+                    let slots: Vec<String> =
+                        slots.iter().flatten().map(|slot| format!("{}={:?}", slot.name, slot.value)).collect();
+                    let function = function.as_deref().unwrap_or("no function");
+                    format!("should be {function} {}", slots.join(" ")).trim_end().to_owned()
+                }
+                Correction::Answer { answer } => format!("should answer {answer:?}"),
+            }));
             context.output.line(format_args!(
                 "{time} {}",
-                style.name(format_args!(
-                    "! {}  ({})",
-                    said.join(", "),
-                    feedback.interaction
-                ))
+                style.name(format_args!("! {}  ({})", said.join(", "), feedback.interaction))
             ))?;
         }
-        Record::End(end) => context.output.line(format_args!(
-            "{time} {}",
-            style.dim(format_args!("ended: {}", end.reason))
-        ))?,
+        Record::End(end) => {
+            context.output.line(format_args!("{time} {}", style.dim(format_args!("ended: {}", end.reason))))?
+        }
     }
     Ok(())
 }

@@ -42,12 +42,7 @@ impl Context {
     ///
     /// # Errors
     /// When the settings are wrong or no home can be found.
-    pub fn new(
-        home: Option<&Path>,
-        flags: &[Flag],
-        output: Output,
-        environment: &Environment,
-    ) -> anyhow::Result<Self> {
+    pub fn new(home: Option<&Path>, flags: &[Flag], output: Output, environment: &Environment) -> anyhow::Result<Self> {
         let directory = config::home_directory(home, environment)?;
         let fault = match &environment.fault {
             Some(value) => fault::parse(value)?,
@@ -56,13 +51,7 @@ impl Context {
         let home = Home::new(directory);
         let settings = config::resolve(&home.settings_path(), &environment.settings, flags)?;
         settings.runtime.validate()?;
-        Ok(Self {
-            home,
-            settings,
-            output,
-            environment: environment.clone(),
-            fault,
-        })
+        Ok(Self { home, settings, output, environment: environment.clone(), fault })
     }
 
     /// The registry of the home, which must have been set up.
@@ -85,21 +74,13 @@ impl Context {
     /// # Errors
     /// When it can be neither read nor made.
     pub fn new_registry(&self) -> anyhow::Result<Registry> {
-        let options = RegistryOptions {
-            fault: self.fault.clone(),
-            ..RegistryOptions::default()
-        };
+        let options = RegistryOptions { fault: self.fault.clone(), ..RegistryOptions::default() };
         Ok(Registry::open_with(&self.home.registry_dir(), options)?)
     }
 
     /// The log of the home.
     pub fn log(&self) -> Log {
-        Log::open_with(
-            &self.home,
-            LogOptions {
-                fault: self.fault.clone(),
-            },
-        )
+        Log::open_with(&self.home, LogOptions { fault: self.fault.clone() })
     }
 
     /// Who does something, and why.
@@ -109,9 +90,6 @@ impl Context {
 
     /// Who runs the program.
     pub fn actor(&self) -> String {
-        self.environment
-            .user
-            .clone()
-            .unwrap_or_else(|| "somebody".to_owned())
+        self.environment.user.clone().unwrap_or_else(|| "somebody".to_owned())
     }
 }

@@ -23,14 +23,10 @@ pub fn run(context: &Context, command: &ModelsCommand) -> anyhow::Result<Exit> {
         ModelsCommand::List => list(context, &registry),
         ModelsCommand::Show { version } => show::show(context, &registry, version),
         ModelsCommand::Promote { version, reason } => promote(context, &registry, version, reason),
-        ModelsCommand::Rollback { version, reason } => {
-            rollback(context, &registry, version.as_deref(), reason)
-        }
+        ModelsCommand::Rollback { version, reason } => rollback(context, &registry, version.as_deref(), reason),
         ModelsCommand::Verify => verify(context, &registry),
         ModelsCommand::Log => log(context, &registry),
-        ModelsCommand::Export { version, directory } => {
-            export(context, &registry, version, directory)
-        }
+        ModelsCommand::Export { version, directory } => export(context, &registry, version, directory),
         ModelsCommand::Diff { from, to } => compare::diff(context, &registry, from, to),
         ModelsCommand::Delete { version, reason } => {
             let version = registry.version(version)?;
@@ -38,24 +34,13 @@ pub fn run(context: &Context, command: &ModelsCommand) -> anyhow::Result<Exit> {
             done(
                 context,
                 json!({"deleted": version.name}),
-                format!(
-                    "{} is deleted; `mynah models gc` frees its space",
-                    version.name
-                ),
+                format!("{} is deleted; `mynah models gc` frees its space", version.name),
             )
         }
         ModelsCommand::Gc => {
             let freed = registry.collect_garbage()?;
-            let text = format!(
-                "freed {} in {}",
-                size(freed.size_bytes),
-                count(freed.objects as usize, "object")
-            );
-            done(
-                context,
-                json!({"objects": freed.objects, "size_bytes": freed.size_bytes}),
-                text,
-            )
+            let text = format!("freed {} in {}", size(freed.size_bytes), count(freed.objects as usize, "object"));
+            done(context, json!({"objects": freed.objects, "size_bytes": freed.size_bytes}), text)
         }
     }
 }
@@ -68,26 +53,14 @@ pub fn list_lines(context: &Context, registry: &Registry) -> anyhow::Result<Vec<
     let style = context.output.style;
     let versions = registry.versions()?;
     let mut rows = vec![
-        [
-            "version",
-            "status",
-            "exact match",
-            "accuracy",
-            "from",
-            "size",
-            "registered",
-            "digest",
-        ]
-        .map(str::to_owned)
-        .to_vec(),
+        ["version", "status", "exact match", "accuracy", "from", "size", "registered", "digest"]
+            .map(str::to_owned)
+            .to_vec(),
     ];
     for version in &versions {
         let scores = scores(registry, version);
         let score = |pointer: &str| {
-            scores
-                .as_ref()
-                .and_then(|scores| scores.pointer(pointer)?.as_f64())
-                .map_or("–".to_owned(), percent)
+            scores.as_ref().and_then(|scores| scores.pointer(pointer)?.as_f64()).map_or("–".to_owned(), percent)
         };
         rows.push(vec![
             version.name.clone(),
@@ -103,9 +76,7 @@ pub fn list_lines(context: &Context, registry: &Registry) -> anyhow::Result<Vec<
     Ok(table(&rows, |row, column, cell| match (row, column) {
         (0, _) => style.dim(cell),
         (_, 1) if cell == Status::Production.as_str() => style.good(cell),
-        (_, 1) if cell == Status::Refused.as_str() || cell == Status::Quarantined.as_str() => {
-            style.bad(cell)
-        }
+        (_, 1) if cell == Status::Refused.as_str() || cell == Status::Quarantined.as_str() => style.bad(cell),
         _ => cell,
     }))
 }
@@ -119,26 +90,18 @@ pub fn scores(registry: &Registry, version: &Version) -> Option<Value> {
 /// What an entry of the journal says, in one line without its time.
 pub fn describe(event: &Event, name_of: impl Fn(&Digest) -> String) -> String {
     match event {
-        Event::Register {
-            name,
-            manifest,
-            kind: Kind::Base,
-        } => format!("registered base {name} ({})", manifest.short()),
+        Event::Register { name, manifest, kind: Kind::Base } => {
+            format!("registered base {name} ({})", manifest.short())
+        }
         Event::Register { name, manifest, .. } => {
             format!("registered {name} ({})", manifest.short())
         }
-        Event::Promote {
-            name,
-            expected_current,
-            ..
-        } => match expected_current {
+        Event::Promote { name, expected_current, .. } => match expected_current {
             Some(current) => format!("promoted {name} over {}", name_of(current)),
             None => format!("promoted {name}, the first in production"),
         },
         Event::Refuse { name, .. } => format!("refused {name}"),
-        Event::Rollback {
-            from_name, to_name, ..
-        } => format!("rolled back from {from_name} to {to_name}"),
+        Event::Rollback { from_name, to_name, .. } => format!("rolled back from {from_name} to {to_name}"),
         Event::Quarantine { name, .. } => format!("quarantined {name}"),
         Event::Delete { name, .. } => format!("deleted {name}"),
         Event::Tag { name, tag, .. } => format!("tagged {name} as {tag}"),
@@ -150,13 +113,8 @@ fn list(context: &Context, registry: &Registry) -> anyhow::Result<Exit> {
     if context.output.json {
         let versions = registry.versions()?;
         let production = registry.production()?.map(|version| version.name);
-        let versions: Vec<Value> = versions
-            .iter()
-            .map(|version| summary(registry, version))
-            .collect();
-        context
-            .output
-            .value(&json!({"production": production, "versions": versions}))?;
+        let versions: Vec<Value> = versions.iter().map(|version| summary(registry, version)).collect();
+        context.output.value(&json!({"production": production, "versions": versions}))?;
     } else {
         for line in list_lines(context, registry)? {
             context.output.line(line)?;
@@ -189,27 +147,16 @@ fn brief(mut scores: Value) -> Value {
     scores
 }
 
-fn promote(
-    context: &Context,
-    registry: &Registry,
-    name: &str,
-    reason: &str,
-) -> anyhow::Result<Exit> {
+fn promote(context: &Context, registry: &Registry, name: &str, reason: &str) -> anyhow::Result<Exit> {
     let version = registry.version(name)?;
     let current = registry.production()?;
     if version.kind == Kind::Base {
         return Err(hinted(
-            format!(
-                "{} is a base model and has nothing to answer with",
-                version.name
-            ),
+            format!("{} is a base model and has nothing to answer with", version.name),
             "train a version from it with `mynah train`",
         ));
     }
-    if current
-        .as_ref()
-        .is_some_and(|current| current.name == version.name)
-    {
+    if current.as_ref().is_some_and(|current| current.name == version.name) {
         return done(
             context,
             json!({"production": version.name}),
@@ -218,31 +165,14 @@ fn promote(
     }
     let current = current.map(|current| current.manifest_digest);
     // The gate did not speak: the journal says that a person did.
-    registry.promote(
-        &version,
-        current.as_ref(),
-        json!({"by_hand": true}),
-        &context.author(reason),
-    )?;
-    done(
-        context,
-        json!({"production": version.name}),
-        format!("{} is in production", version.name),
-    )
+    registry.promote(&version, current.as_ref(), json!({"by_hand": true}), &context.author(reason))?;
+    done(context, json!({"production": version.name}), format!("{} is in production", version.name))
 }
 
-fn rollback(
-    context: &Context,
-    registry: &Registry,
-    name: Option<&str>,
-    reason: &str,
-) -> anyhow::Result<Exit> {
+fn rollback(context: &Context, registry: &Registry, name: Option<&str>, reason: &str) -> anyhow::Result<Exit> {
     let to = name.map(|name| registry.version(name)).transpose()?;
     let entry = registry.rollback(to.as_ref(), &context.author(reason))?;
-    let Event::Rollback {
-        from_name, to_name, ..
-    } = &entry.event
-    else {
+    let Event::Rollback { from_name, to_name, .. } = &entry.event else {
         return done(
             context,
             json!({"production": registry.production()?.map(|version| version.name)}),
@@ -282,9 +212,7 @@ fn verify(context: &Context, registry: &Registry) -> anyhow::Result<Exit> {
     }
     if verification.problems.is_empty() {
         if !context.output.json {
-            context
-                .output
-                .line(context.output.style.good("all is as it was written"))?;
+            context.output.line(context.output.style.good("all is as it was written"))?;
         }
         return Ok(Exit::Done);
     }
@@ -324,14 +252,9 @@ fn print_entries(context: &Context, entries: &[Entry], versions: &[Version]) -> 
             style.dim(format_args!("{:>4}", entry.sequence)),
             style.dim(at)
         ))?;
-        context.output.line(style.dim(format_args!(
-            "{:26}by {}: {}",
-            "", entry.actor, entry.reason
-        )))?;
+        context.output.line(style.dim(format_args!("{:26}by {}: {}", "", entry.actor, entry.reason)))?;
         for rule in failed_rules(&entry.event, &entry.reason) {
-            context
-                .output
-                .line(format_args!("{:26}{}", "", style.bad(rule)))?;
+            context.output.line(format_args!("{:26}{}", "", style.bad(rule)))?;
         }
     }
     Ok(())
@@ -347,39 +270,19 @@ fn failed_rules(event: &Event, reason: &str) -> Vec<String> {
         .into_iter()
         .flatten()
         .filter(|rule| {
-            rule["passed"] == json!(false)
-                && rule["detail"]
-                    .as_str()
-                    .is_none_or(|detail| !reason.contains(detail))
+            rule["passed"] == json!(false) && rule["detail"].as_str().is_none_or(|detail| !reason.contains(detail))
         })
         .map(|rule| {
-            format!(
-                "{}: {}",
-                rule["name"].as_str().unwrap_or("a rule"),
-                rule["detail"].as_str().unwrap_or("failed")
-            )
+            format!("{}: {}", rule["name"].as_str().unwrap_or("a rule"), rule["detail"].as_str().unwrap_or("failed"))
         })
         .collect()
 }
 
-fn export(
-    context: &Context,
-    registry: &Registry,
-    name: &str,
-    directory: &Path,
-) -> anyhow::Result<Exit> {
+fn export(context: &Context, registry: &Registry, name: &str, directory: &Path) -> anyhow::Result<Exit> {
     let version = registry.version(name)?;
     registry.export(&version, directory)?;
-    let text = format!(
-        "{} is in {}; `transformers` loads it with from_pretrained",
-        version.name,
-        directory.display()
-    );
-    done(
-        context,
-        json!({"version": version.name, "directory": directory}),
-        text,
-    )
+    let text = format!("{} is in {}; `transformers` loads it with from_pretrained", version.name, directory.display());
+    done(context, json!({"version": version.name, "directory": directory}), text)
 }
 
 fn done(context: &Context, value: Value, text: String) -> anyhow::Result<Exit> {

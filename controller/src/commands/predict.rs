@@ -2,6 +2,7 @@
 
 mod lines;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 
@@ -17,7 +18,7 @@ use serde_json::Value;
 use super::Context;
 use super::evaluate::load;
 use crate::cli::PredictArgs;
-use crate::failure::{Exit, hinted};
+use crate::failure::{Exit, hinted, usage};
 use crate::output::count;
 use lines::{Input, Texts};
 
@@ -33,6 +34,8 @@ struct Understanding<'a> {
     confidence: f32,
     alternatives: Vec<Alternative<'a>>,
     version: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function_logits: Option<BTreeMap<&'a str, f32>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
 }
@@ -57,6 +60,9 @@ struct Alternative<'a> {
 /// # Errors
 /// When the version or the file is no good, or nobody reads the output.
 pub fn run(context: &Context, args: &PredictArgs) -> anyhow::Result<Exit> {
+    if args.logits && !context.output.json {
+        return Err(usage("--logits without --json", "add --json: the scores are part of each line's object"));
+    }
     let (model, version) = load(context, &context.registry()?, &args.version, args.precision)?;
     let reader: Box<dyn Read> = match args.input.as_deref() {
         None => Box::new(io::stdin()),
@@ -78,6 +84,7 @@ pub fn run(context: &Context, args: &PredictArgs) -> anyhow::Result<Exit> {
         toolbox: toolbox(context)?,
         version: &version,
         json: context.output.json,
+        logits: args.logits,
     };
     let mut out = BufWriter::new(io::stdout().lock());
     let mut wrong = 0;
@@ -110,6 +117,7 @@ struct Predictor<'a> {
     toolbox: Toolbox,
     version: &'a str,
     json: bool,
+    logits: bool,
 }
 
 impl Predictor<'_> {
@@ -128,12 +136,7 @@ impl Predictor<'_> {
         out.flush()
     }
 
-    fn understand<'a>(
-        &'a self,
-        input: &'a Input,
-        prediction: &'a Prediction,
-        now: &Zoned,
-    ) -> Understanding<'a> {
+    fn understand<'a>(&'a self, input: &'a Input, prediction: &'a Prediction, now: &Zoned) -> Understanding<'a> {
         let mut understanding = Understanding {
             text: &input.text,
             function: None,
@@ -141,6 +144,7 @@ impl Predictor<'_> {
             confidence: 0.0,
             alternatives: Vec::new(),
             version: self.version,
+            function_logits: self.logits.then(|| self.logits(prediction)),
             error: input.error.as_deref(),
         };
         // A line without words means nothing, whatever the network makes of it.
@@ -150,41 +154,31 @@ impl Predictor<'_> {
         understanding.confidence = prediction.confidence;
         understanding.function = decided(prediction, &self.calibration);
         if let Some(function) = understanding.function {
-            understanding.arguments = prediction
-                .slots
-                .iter()
-                .map(|slot| self.argument(function, slot, now))
-                .collect();
+            understanding.arguments = prediction.slots.iter().map(|slot| self.argument(function, slot, now)).collect();
         }
         understanding.alternatives = prediction
             .probabilities
             .iter()
             .filter(|(name, _)| understanding.function != Some(name))
-            .map(|(function, confidence)| Alternative {
-                function,
-                confidence: *confidence,
-            })
+            .map(|(function, confidence)| Alternative { function, confidence: *confidence })
             .collect();
         understanding
     }
 
+    /// What the function head said of every function, whatever came of it.
+    fn logits(&self, prediction: &Prediction) -> BTreeMap<&str, f32> {
+        let functions = self.model.labels().functions.iter().map(String::as_str);
+        functions.zip(prediction.function_logits.iter().copied()).collect()
+    }
+
     /// The argument with the value that its schema makes of the words; the words themselves without a schema.
     fn argument<'a>(&self, function: &str, slot: &'a Slot, now: &Zoned) -> Argument<'a> {
-        let parameter = self
-            .toolbox
-            .get(function)
-            .and_then(|tool| tool.parameter(&slot.name));
+        let parameter = self.toolbox.get(function).and_then(|tool| tool.parameter(&slot.name));
         let value = match parameter.and_then(|parameter| parameter.read(&slot.value, now)) {
             Some(Normalised::Exact(value) | Normalised::Verbatim(value)) => value,
             _ => Value::String(slot.value.clone()),
         };
-        Argument {
-            name: &slot.name,
-            value,
-            raw: &slot.value,
-            start: slot.start,
-            end: slot.end,
-        }
+        Argument { name: &slot.name, value, raw: &slot.value, start: slot.start, end: slot.end }
     }
 }
 
@@ -192,17 +186,9 @@ fn in_words(understanding: &Understanding<'_>) -> String {
     if let Some(error) = understanding.error {
         return format!("error: {error}");
     }
-    let arguments: Vec<String> = understanding
-        .arguments
-        .iter()
-        .map(|argument| format!(" {}={}", argument.name, argument.value))
-        .collect();
-    format!(
-        "{}{}  ({:.2})",
-        understanding.function.unwrap_or("–"),
-        arguments.concat(),
-        understanding.confidence
-    )
+    let arguments: Vec<String> =
+        understanding.arguments.iter().map(|argument| format!(" {}={}", argument.name, argument.value)).collect();
+    format!("{}{}  ({:.2})", understanding.function.unwrap_or("–"), arguments.concat(), understanding.confidence)
 }
 
 fn toolbox(context: &Context) -> anyhow::Result<Toolbox> {

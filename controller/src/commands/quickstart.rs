@@ -36,36 +36,19 @@ pub fn run(
 ) -> anyhow::Result<Exit> {
     let temporary = match home {
         Some(_) => None,
-        None => Some(
-            tempfile::Builder::new()
-                .prefix("mynah-quickstart-")
-                .tempdir()?,
-        ),
+        None => Some(tempfile::Builder::new().prefix("mynah-quickstart-").tempdir()?),
     };
-    let context = Context::new(
-        home.or(temporary.as_ref().map(|directory| directory.path())),
-        &[],
-        output,
-        environment,
-    )?;
+    let context =
+        Context::new(home.or(temporary.as_ref().map(|directory| directory.path())), &[], output, environment)?;
     refuse_used(&context.home)?;
     let interrupt = &Interrupt::listen();
-    let show = Show {
-        context: &context,
-        interrupt,
-    };
+    let show = Show { context: &context, interrupt };
     show.whole_loop()?;
-    let at_a_terminal =
-        context.environment.stdin_is_terminal && context.environment.stdout_is_terminal;
+    let at_a_terminal = context.environment.stdin_is_terminal && context.environment.stdout_is_terminal;
     if !args.no_chat && (args.chat || at_a_terminal) {
         show.title("Your turn", "/help lists commands, /quit ends")?;
         let mut conversation = Assistant::open(&context, true)?.start("chat");
-        chat::talk(
-            &context,
-            &mut conversation,
-            TalkOptions::default(),
-            interrupt,
-        )?;
+        chat::talk(&context, &mut conversation, TalkOptions::default(), interrupt)?;
         chat::learn(&context, interrupt)?;
     }
     show.what_next(temporary.is_some())?;
@@ -75,10 +58,7 @@ pub fn run(
 fn refuse_used(home: &Home) -> anyhow::Result<()> {
     if home.functions_path().exists() || home.registry_dir().exists() {
         let message = format!("{} is in use already", home.root().display());
-        return Err(hinted(
-            message,
-            "give the quickstart a new directory: mynah quickstart --home DIR",
-        ));
+        return Err(hinted(message, "give the quickstart a new directory: mynah quickstart --home DIR"));
     }
     Ok(())
 }
@@ -101,10 +81,7 @@ impl Show<'_> {
 
         let assistant = Assistant::open(context, true)?;
         let mut talk = assistant.start("quickstart");
-        self.title(
-            "Talk",
-            "calls with arguments, follow-ups, a question, and nonsense",
-        )?;
+        self.title("Talk", "calls with arguments, follow-ups, a question, and nonsense")?;
         for text in story::CALLS {
             self.say(&mut talk, text)?;
         }
@@ -112,33 +89,25 @@ impl Show<'_> {
         self.say(&mut talk, story::NONSENSE)?;
 
         self.title("Correct and teach", "used from the next turn on")?;
-        let odd = self.correct(&mut talk)?;
+        self.correct(&mut talk)?;
         self.teach(&mut talk)?;
         talk.end("quickstart")?;
 
-        self.title(
-            "Learn from it",
-            "the conversation is over: fine-tune, compare, decide",
-        )?;
+        self.title("Learn from it", "the conversation is over: fine-tune, compare, decide")?;
         let finished = self.fine_tune("session-end", Scope::New)?;
         self.lines(score_lines(
-            &finished
-                .production
-                .iter()
-                .chain(&finished.held_out)
-                .collect::<Vec<_>>(),
+            &finished.production.iter().chain(&finished.held_out).collect::<Vec<_>>(),
             context.output.style,
         ))?;
         self.line("")?;
         self.lines(gate_lines(&finished.gate, context.output.style))?;
         self.verdict(&finished)?;
 
-        self.title(
-            "Answer from the weights",
-            "memory is switched off: only what was learned counts",
-        )?;
+        self.title("Answer from the weights", "memory is switched off: only what was learned counts")?;
         let mut weights = Assistant::open(context, false)?.start("quickstart");
-        self.say(&mut weights, odd.text)?;
+        for text in [story::UNKNOWN[0].text, story::NEW_WORDS, story::CALLS[0]] {
+            self.say(&mut weights, text)?;
+        }
         weights.end("quickstart")?;
 
         self.versions(finished.verdict)
@@ -148,31 +117,15 @@ impl Show<'_> {
         let context = self.context;
         let home = &context.home;
         home.create()?;
-        let functions = Functions::parse(story::FUNCTIONS, "functions.json")
-            .map_err(mynah_data::Error::from)?;
+        let functions = Functions::parse(story::FUNCTIONS, "functions.json").map_err(mynah_data::Error::from)?;
         std::fs::write(home.functions_path(), story::FUNCTIONS)?;
         std::fs::create_dir_all(home.knowledge_dir())?;
-        std::fs::write(
-            home.knowledge_dir().join(story::KNOWLEDGE.0),
-            story::KNOWLEDGE.1,
-        )?;
-        let options = ImportOptions {
-            format: None,
-            fault: context.fault.clone(),
-        };
-        let imported = mynah_data::import(
-            home,
-            story::OUT_OF_SCOPE.as_bytes(),
-            "out_of_scope.jsonl",
-            &options,
-        )?;
+        std::fs::write(home.knowledge_dir().join(story::KNOWLEDGE.0), story::KNOWLEDGE.1)?;
+        let options = ImportOptions { format: None, fault: context.fault.clone() };
+        let imported = mynah_data::import(home, story::OUT_OF_SCOPE.as_bytes(), "out_of_scope.jsonl", &options)?;
         let registry = context.new_registry()?;
         let base = base::register(context, &registry, &Base::Starter)?;
-        let written: usize = functions
-            .functions
-            .iter()
-            .map(|function| function.examples.len())
-            .sum();
+        let written: usize = functions.functions.iter().map(|function| function.examples.len()).sum();
         let what = format!(
             "{} with {}, {} that none answers, a page about a house",
             count(functions.functions.len(), "function"),
@@ -180,19 +133,13 @@ impl Show<'_> {
             count(imported.examples, "sentence"),
         );
         self.title("Learn", &what)?;
-        self.line(format_args!(
-            "the starter model ({}) is the base",
-            size(base.manifest.size_bytes())
-        ))
+        self.line(format_args!("the starter model ({}) is the base", size(base.manifest.size_bytes())))
     }
 
     /// Trains the first version and shows its scores.
     fn learn(&self, trigger: &str, scope: Scope) -> anyhow::Result<()> {
         let finished = self.fine_tune(trigger, scope)?;
-        self.lines(score_lines(
-            &finished.held_out.iter().collect::<Vec<_>>(),
-            self.context.output.style,
-        ))?;
+        self.lines(score_lines(&finished.held_out.iter().collect::<Vec<_>>(), self.context.output.style))?;
         self.verdict(&finished)?;
         if finished.verdict != Verdict::Promoted {
             self.lines(gate_lines(&finished.gate, self.context.output.style))?;
@@ -217,51 +164,30 @@ impl Show<'_> {
         ))
     }
 
-    /// Corrects the first odd sentence that is not understood, and says it again.
-    fn correct(&self, talk: &mut Local) -> anyhow::Result<&'static Meaning> {
-        let mut last = None;
-        for odd in &story::ODD {
-            let reply = self.say(talk, odd.text)?;
-            let wrong = !is_right(&reply, odd);
-            last = Some((odd, reply));
-            if wrong {
-                break;
+    /// Corrects what is not understood, and says it again.
+    fn correct(&self, talk: &mut Local) -> anyhow::Result<()> {
+        for meaning in &story::UNKNOWN {
+            let reply = self.say(talk, meaning.text)?;
+            if is_right(&reply, meaning) {
+                continue;
             }
+            let arguments: Vec<(String, String)> =
+                meaning.arguments.iter().map(|(name, words)| ((*name).to_owned(), (*words).to_owned())).collect();
+            let words: String = arguments.iter().map(|(name, words)| format!(" {name}={words:?}")).collect();
+            self.typed(&format!("/correct {}{words}", meaning.function))?;
+            let correction = correction(meaning.text, meaning.function, &arguments)
+                .map_err(|mistake| hinted(mistake, "this should not happen; please report it"))?;
+            talk.feedback(&reply.interaction, None, Some(correction))?;
+            self.say(talk, meaning.text)?;
         }
-        let Some((odd, reply)) = last else {
-            return Err(hinted(
-                "there is nothing to correct",
-                "this should not happen; please report it",
-            ));
-        };
-        let arguments: Vec<(String, String)> = odd
-            .arguments
-            .iter()
-            .map(|(name, words)| ((*name).to_owned(), (*words).to_owned()))
-            .collect();
-        let command: Vec<String> = arguments
-            .iter()
-            .map(|(name, words)| format!("{name}={words:?}"))
-            .collect();
-        self.typed(&format!("/correct {} {}", odd.function, command.join(" ")))?;
-        let correction = correction(odd.text, odd.function, &arguments)
-            .map_err(|mistake| hinted(mistake, "this should not happen; please report it"))?;
-        talk.feedback(&reply.interaction, None, Some(correction))?;
-        self.say(talk, odd.text)?;
-        Ok(odd)
+        Ok(())
     }
 
     fn teach(&self, talk: &mut Local) -> anyhow::Result<()> {
         let (question, answer) = story::TAUGHT;
         let reply = self.say(talk, question)?;
         self.typed(&format!("/teach {answer}"))?;
-        talk.feedback(
-            &reply.interaction,
-            None,
-            Some(Correction::Answer {
-                answer: answer.to_owned(),
-            }),
-        )?;
+        talk.feedback(&reply.interaction, None, Some(Correction::Answer { answer: answer.to_owned() }))?;
         self.say(talk, question)?;
         Ok(())
     }
@@ -270,17 +196,11 @@ impl Show<'_> {
     fn versions(&self, verdict: Verdict) -> anyhow::Result<()> {
         let context = self.context;
         let registry = context.registry()?;
-        self.title(
-            "Roll back",
-            "every version is kept; going back is one entry in a journal that only grows",
-        )?;
+        self.title("Roll back", "every version is kept; going back is one entry in a journal that only grows")?;
         self.lines(models::list_lines(context, &registry)?)?;
         if verdict == Verdict::Promoted {
             let entry = registry.rollback(None, &context.author("quickstart"))?;
-            if let Event::Rollback {
-                from_name, to_name, ..
-            } = &entry.event
-            {
+            if let Event::Rollback { from_name, to_name, .. } = &entry.event {
                 self.line(format_args!("rolled back from {from_name} to {to_name}"))?;
             }
         } else {
@@ -293,14 +213,8 @@ impl Show<'_> {
             verification.entries
         );
         match verification.problems.first() {
-            None => self.line(format_args!(
-                "{} {checked}, no problem found",
-                context.output.style.good("ok:")
-            )),
-            Some(problem) => Err(hinted(
-                problem.error.to_string(),
-                "this should not happen; please report it",
-            )),
+            None => self.line(format_args!("{} {checked}, no problem found", context.output.style.good("ok:"))),
+            Some(problem) => Err(hinted(problem.error.to_string(), "this should not happen; please report it")),
         }
     }
 
@@ -309,24 +223,12 @@ impl Show<'_> {
         let style = self.context.output.style;
         if temporary {
             self.line("this home was temporary and is gone now; keep one with")?;
-            self.line(format_args!(
-                "  {}",
-                style.name("mynah quickstart --home DIR")
-            ))?;
+            self.line(format_args!("  {}", style.name("mynah quickstart --home DIR")))?;
         } else {
             let home = self.context.home.root().display();
-            self.line(format_args!(
-                "  {}",
-                style.name(format_args!("mynah chat --home {home}"))
-            ))?;
-            self.line(format_args!(
-                "  {}",
-                style.name(format_args!("mynah models log --home {home}"))
-            ))?;
-            self.line(format_args!(
-                "  {}",
-                style.name(format_args!("git -C {home}/log log"))
-            ))?;
+            self.line(format_args!("  {}", style.name(format_args!("mynah chat --home {home}"))))?;
+            self.line(format_args!("  {}", style.name(format_args!("mynah models log --home {home}"))))?;
+            self.line(format_args!("  {}", style.name(format_args!("git -C {home}/log log"))))?;
         }
         self.line("set up your own, with your functions:")?;
         self.line(format_args!(
@@ -347,13 +249,7 @@ impl Show<'_> {
         let mut about: Vec<String> = reply
             .calls
             .iter()
-            .map(|call| {
-                format!(
-                    "{} {}",
-                    call.function,
-                    Value::Object(call.arguments.clone())
-                )
-            })
+            .map(|call| format!("{} {}", call.function, Value::Object(call.arguments.clone())))
             .collect();
         about.push(format!("{} · {:.2}", reply.source, reply.confidence));
         self.line(style.dim(format_args!("      {}", about.join(" · "))))?;
@@ -361,10 +257,7 @@ impl Show<'_> {
     }
 
     fn typed(&self, text: &str) -> anyhow::Result<()> {
-        self.line(format_args!(
-            "{}   {text}",
-            self.context.output.style.bold("you")
-        ))
+        self.line(format_args!("{}   {text}", self.context.output.style.bold("you")))
     }
 
     fn title(&self, title: &str, about: &str) -> anyhow::Result<()> {
@@ -385,10 +278,6 @@ impl Show<'_> {
 /// Whether a reply calls what was meant with the arguments that were said.
 fn is_right(reply: &Reply, odd: &Meaning) -> bool {
     reply.calls.iter().any(|call| {
-        call.function == odd.function
-            && odd
-                .arguments
-                .iter()
-                .all(|(name, _)| call.arguments.contains_key(*name))
+        call.function == odd.function && odd.arguments.iter().all(|(name, _)| call.arguments.contains_key(*name))
     })
 }

@@ -21,9 +21,7 @@ const SHOWN: usize = 3;
 pub fn run(context: &Context) -> anyhow::Result<Exit> {
     let registry = context.registry()?;
     let production = registry.production()?;
-    let scores = production
-        .as_ref()
-        .and_then(|version| models::scores(&registry, version));
+    let scores = production.as_ref().and_then(|version| models::scores(&registry, version));
     let log = context.log();
     let sessions = log.session_ids()?.len();
     let (mut turns, mut corrections, mut broken) = (0, 0, 0);
@@ -55,21 +53,11 @@ pub fn run(context: &Context) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     let output = context.output;
-    let fact = |name: &str, text: String| {
-        output.line(format_args!(
-            "{}{text}",
-            output.style.dim(format_args!("{name:<12}"))
-        ))
-    };
-    fact(
-        "home",
-        format!("{} ({})", context.home.root().display(), size(bytes)),
-    )?;
+    let fact =
+        |name: &str, text: String| output.line(format_args!("{}{text}", output.style.dim(format_args!("{name:<12}"))));
+    fact("home", format!("{} ({})", context.home.root().display(), size(bytes)))?;
     let score = |pointer: &str| {
-        scores
-            .as_ref()
-            .and_then(|scores| scores.pointer(pointer)?.as_f64())
-            .map_or("–".to_owned(), percent)
+        scores.as_ref().and_then(|scores| scores.pointer(pointer)?.as_f64()).map_or("–".to_owned(), percent)
     };
     fact(
         "production",
@@ -85,30 +73,15 @@ pub fn run(context: &Context) -> anyhow::Result<Exit> {
     )?;
     fact(
         "log",
-        format!(
-            "{} in {}, {}",
-            count(turns, "turn"),
-            count(sessions, "session"),
-            count(corrections, "correction")
-        ),
+        format!("{} in {}, {}", count(turns, "turn"), count(sessions, "session"), count(corrections, "correction")),
     )?;
     if broken > 0 {
         fact(
             "",
-            output.style.bad(format_args!(
-                "{} cannot be read; `mynah log show` names them",
-                count(broken, "line")
-            )),
+            output.style.bad(format_args!("{} cannot be read; `mynah log show` names them", count(broken, "line"))),
         )?;
     }
-    fact(
-        "new",
-        format!(
-            "{} to learn from, {}",
-            count(new.examples, "label"),
-            count(new.answers, "taught answer")
-        ),
-    )?;
+    fact("new", format!("{} to learn from, {}", count(new.examples, "label"), count(new.answers, "taught answer")))?;
     fact(
         "service",
         match (&service, &client) {
@@ -125,10 +98,7 @@ pub fn run(context: &Context) -> anyhow::Result<Exit> {
         },
     )?;
     for (index, (text, reason)) in verdicts.iter().enumerate() {
-        fact(
-            if index == 0 { "decisions" } else { "" },
-            format!("{text}  {}", output.style.dim(reason)),
-        )?;
+        fact(if index == 0 { "decisions" } else { "" }, format!("{text}  {}", output.style.dim(reason)))?;
     }
     Ok(Exit::Done)
 }
@@ -145,26 +115,14 @@ fn verdicts(registry: &Registry) -> anyhow::Result<Vec<(String, String)>> {
     let decisive = |event: &Event| {
         matches!(
             event,
-            Event::Promote { .. }
-                | Event::Refuse { .. }
-                | Event::Rollback { .. }
-                | Event::Quarantine { .. }
+            Event::Promote { .. } | Event::Refuse { .. } | Event::Rollback { .. } | Event::Quarantine { .. }
         )
     };
-    let entries = registry
-        .log()?
-        .into_iter()
-        .rev()
-        .filter(|entry| decisive(&entry.event))
-        .take(SHOWN);
+    let entries = registry.log()?.into_iter().rev().filter(|entry| decisive(&entry.event)).take(SHOWN);
     Ok(entries
         .map(|entry| {
             (
-                format!(
-                    "{} {}",
-                    entry.at.strftime("%Y-%m-%d %H:%M"),
-                    models::describe(&entry.event, name_of)
-                ),
+                format!("{} {}", entry.at.strftime("%Y-%m-%d %H:%M"), models::describe(&entry.event, name_of)),
                 entry.reason,
             )
         })

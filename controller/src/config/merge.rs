@@ -53,21 +53,15 @@ impl ConfigError {
     pub fn hint(&self) -> String {
         match self {
             Self::Unknown { what, known, .. } => format!("known {what}s: {}", known.join(", ")),
-            Self::Invalid { .. } => {
-                "`mynah help` lists the settings; remove the line to use the default".to_owned()
-            }
-            Self::Read { .. } => {
-                "check the file's permissions and that it is UTF-8 text".to_owned()
-            }
+            Self::Invalid { .. } => "`mynah help` lists the settings; remove the line to use the default".to_owned(),
+            Self::Read { .. } => "check the file's permissions and that it is UTF-8 text".to_owned(),
             Self::NoHome => "pass --home DIR".to_owned(),
         }
     }
 }
 
 fn did_you_mean(key: &str, known: &[String]) -> String {
-    nearest(key, known.iter().map(String::as_str))
-        .map(|name| format!("; did you mean `{name}`?"))
-        .unwrap_or_default()
+    nearest(key, known.iter().map(String::as_str)).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
 }
 
 /// One setting given on the command line.
@@ -88,17 +82,13 @@ pub struct Flag {
 pub fn checked_table(path: &Path, text: &str, known: &Json) -> Result<toml::Table, ConfigError> {
     let document = DeTable::parse(text).map_err(|error| invalid(path, text, &error))?;
     check(path, text, document.get_ref(), known, "")?;
-    text.parse::<toml::Table>()
-        .map_err(|error| invalid(path, text, &error))
+    text.parse::<toml::Table>().map_err(|error| invalid(path, text, &error))
 }
 
 /// Renders a TOML error as `FILE, line N: message`.
 pub fn invalid(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
     let line = error.span().map_or(1, |span| line_of(text, span.start));
-    ConfigError::Invalid {
-        origin: origin(path, line),
-        message: error.message().to_owned(),
-    }
+    ConfigError::Invalid { origin: origin(path, line), message: error.message().to_owned() }
 }
 
 /// Lays the variables `MYNAH_<SECTION>__<KEY>` over a table.
@@ -111,30 +101,15 @@ pub fn overlay_environment(
     known: &Json,
 ) -> Result<(), ConfigError> {
     for (name, value) in variables {
-        let Some((section, key)) = name
-            .strip_prefix("MYNAH_")
-            .and_then(|rest| rest.split_once("__"))
-        else {
+        let Some((section, key)) = name.strip_prefix("MYNAH_").and_then(|rest| rest.split_once("__")) else {
             continue;
         };
         let (section, key) = (section.to_ascii_lowercase(), key.to_ascii_lowercase());
         let Some(keys) = known.get(&section).and_then(Json::as_object) else {
-            return Err(unknown(
-                format!("variable {name}"),
-                "section",
-                &section,
-                "",
-                known,
-            ));
+            return Err(unknown(format!("variable {name}"), "section", &section, "", known));
         };
         if !keys.contains_key(&key) {
-            return Err(unknown(
-                format!("variable {name}"),
-                "key",
-                &key,
-                &section,
-                &known[&section],
-            ));
+            return Err(unknown(format!("variable {name}"), "key", &key, &section, &known[&section]));
         }
         set(table, &section, &key, value_of(value));
     }
@@ -149,9 +124,7 @@ pub fn overlay_flags(table: &mut toml::Table, flags: &[Flag]) {
 }
 
 fn set(table: &mut toml::Table, section: &str, key: &str, value: toml::Value) {
-    let entry = table
-        .entry(section.to_owned())
-        .or_insert_with(|| toml::Value::Table(toml::Table::new()));
+    let entry = table.entry(section.to_owned()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
     if let toml::Value::Table(section) = entry {
         section.insert(key.to_owned(), value);
     }
@@ -167,13 +140,7 @@ fn value_of(text: &str) -> toml::Value {
         .unwrap_or_else(|| toml::Value::String(text.to_owned()))
 }
 
-fn check(
-    path: &Path,
-    text: &str,
-    table: &DeTable<'_>,
-    known: &Json,
-    section: &str,
-) -> Result<(), ConfigError> {
+fn check(path: &Path, text: &str, table: &DeTable<'_>, known: &Json, section: &str) -> Result<(), ConfigError> {
     for (key, value) in table.iter() {
         let name = key.get_ref().as_ref();
         let what = if section.is_empty() { "section" } else { "key" };
@@ -182,37 +149,20 @@ fn check(
             return Err(unknown(origin(path, line), what, name, section, known));
         };
         if let (DeValue::Table(inner), Json::Object(_)) = (value.get_ref(), expected) {
-            let inner_section = if section.is_empty() {
-                name.to_owned()
-            } else {
-                format!("{section}.{name}")
-            };
+            let inner_section = if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") };
             check(path, text, inner, expected, &inner_section)?;
         }
     }
     Ok(())
 }
 
-fn unknown(
-    origin: String,
-    what: &'static str,
-    key: &str,
-    section: &str,
-    known: &Json,
-) -> ConfigError {
-    let known: Vec<String> = known
-        .as_object()
-        .map(|map| map.keys().cloned().collect())
-        .unwrap_or_default();
+fn unknown(origin: String, what: &'static str, key: &str, section: &str, known: &Json) -> ConfigError {
+    let known: Vec<String> = known.as_object().map(|map| map.keys().cloned().collect()).unwrap_or_default();
     ConfigError::Unknown {
         origin,
         what,
         key: key.to_owned(),
-        place: if section.is_empty() {
-            String::new()
-        } else {
-            format!(" in [{section}]")
-        },
+        place: if section.is_empty() { String::new() } else { format!(" in [{section}]") },
         known,
     }
 }
@@ -221,12 +171,7 @@ fn unknown(
 pub fn nearest<'a>(key: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
     let key = key.to_lowercase();
     names
-        .map(|name| {
-            (
-                strsim::normalized_damerau_levenshtein(&key, &name.to_lowercase()),
-                name,
-            )
-        })
+        .map(|name| (strsim::normalized_damerau_levenshtein(&key, &name.to_lowercase()), name))
         .filter(|(likeness, _)| *likeness >= 0.5)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, name)| name.to_owned())
@@ -237,12 +182,7 @@ fn origin(path: &Path, line: usize) -> String {
 }
 
 fn line_of(text: &str, byte: usize) -> usize {
-    text.as_bytes()
-        .iter()
-        .take(byte)
-        .filter(|byte| **byte == b'\n')
-        .count()
-        + 1
+    text.as_bytes().iter().take(byte).filter(|byte| **byte == b'\n').count() + 1
 }
 
 #[cfg(test)]
@@ -282,27 +222,11 @@ mod tests {
 
     #[test]
     fn later_layers_win() {
-        let mut table = checked_table(
-            Path::new("f"),
-            "[runtime]\nthreshold = 0.1\nprecision = 'f32'\n",
-            &known(),
-        )
-        .unwrap();
-        overlay_environment(
-            &mut table,
-            &[("MYNAH_RUNTIME__THRESHOLD".into(), "0.2".into())],
-            &known(),
-        )
-        .unwrap();
+        let mut table =
+            checked_table(Path::new("f"), "[runtime]\nthreshold = 0.1\nprecision = 'f32'\n", &known()).unwrap();
+        overlay_environment(&mut table, &[("MYNAH_RUNTIME__THRESHOLD".into(), "0.2".into())], &known()).unwrap();
         assert_eq!(table["runtime"]["threshold"].as_float(), Some(0.2));
-        overlay_flags(
-            &mut table,
-            &[Flag {
-                section: "runtime",
-                key: "threshold",
-                value: toml::Value::Float(0.3),
-            }],
-        );
+        overlay_flags(&mut table, &[Flag { section: "runtime", key: "threshold", value: toml::Value::Float(0.3) }]);
         assert_eq!(table["runtime"]["threshold"].as_float(), Some(0.3));
         assert_eq!(table["runtime"]["precision"].as_str(), Some("f32"));
     }
@@ -318,13 +242,7 @@ mod tests {
     fn a_bare_word_in_a_variable_is_a_string() {
         assert_eq!(value_of("int8"), toml::Value::String("int8".into()));
         assert_eq!(value_of("3"), toml::Value::Integer(3));
-        assert_eq!(
-            value_of("127.0.0.1:80"),
-            toml::Value::String("127.0.0.1:80".into())
-        );
-        assert_eq!(
-            value_of("1\nother = 2"),
-            toml::Value::String("1\nother = 2".into())
-        );
+        assert_eq!(value_of("127.0.0.1:80"), toml::Value::String("127.0.0.1:80".into()));
+        assert_eq!(value_of("1\nother = 2"), toml::Value::String("1\nother = 2".into()));
     }
 }

@@ -26,29 +26,17 @@ impl Assistant {
         let mynah = Mynah::builder(context.home.root())
             .settings(context.settings.runtime.clone())
             .memory(memory && context.settings.runtime.memory)
-            .log_options(LogOptions {
-                fault: context.fault.clone(),
-            })
-            .registry_options(RegistryOptions {
-                fault: context.fault.clone(),
-                ..RegistryOptions::default()
-            })
+            .log_options(LogOptions { fault: context.fault.clone() })
+            .registry_options(RegistryOptions { fault: context.fault.clone(), ..RegistryOptions::default() })
             .open()?;
-        let assistant = Self {
-            mynah,
-            output: context.output,
-        };
+        let assistant = Self { mynah, output: context.output };
         assistant.warn();
         Ok(assistant)
     }
 
     /// A conversation, whose file begins with its first turn.
     pub fn start(&self, client: &str) -> Local {
-        Local {
-            assistant: self.clone(),
-            client: client.to_owned(),
-            session: None,
-        }
+        Local { assistant: self.clone(), client: client.to_owned(), session: None }
     }
 
     /// Gives an opinion on a turn of any conversation.
@@ -61,8 +49,7 @@ impl Assistant {
         rating: Option<Rating>,
         correction: Option<Correction>,
     ) -> anyhow::Result<()> {
-        self.mynah
-            .feedback(interaction, opinion(rating, correction)?)?;
+        self.mynah.feedback(interaction, opinion(rating, correction)?)?;
         Ok(())
     }
 
@@ -74,16 +61,9 @@ impl Assistant {
     /// Says what could not be used and was passed over.
     fn warn(&self) {
         for warning in self.mynah.take_warnings() {
-            self.output.complain(format_args!(
-                "{} {}",
-                self.output.error_style.bad("warning:"),
-                warning.message
-            ));
+            self.output.complain(format_args!("{} {}", self.output.error_style.bad("warning:"), warning.message));
             if let Some(hint) = warning.hint {
-                self.output.complain(format_args!(
-                    "{} {hint}",
-                    self.output.error_style.name("hint:")
-                ));
+                self.output.complain(format_args!("{} {hint}", self.output.error_style.name("hint:")));
             }
         }
     }
@@ -95,10 +75,7 @@ impl Assistant {
 /// When the home cannot be opened, or nothing was trained yet.
 pub fn open(context: &Context, memory: bool, client: &str) -> anyhow::Result<Local> {
     let assistant = Assistant::open(context, memory)?;
-    if !assistant.mynah.is_trained()
-        && assistant.mynah.functions().is_empty()
-        && assistant.mynah.remembered() == 0
-    {
+    if !assistant.mynah.is_trained() && assistant.mynah.functions().is_empty() && assistant.mynah.remembered() == 0 {
         return Err(hinted(
             "nothing was learned yet and there is no functions.json",
             "add functions.json to the home or `mynah import` examples, then `mynah train`",
@@ -106,15 +83,6 @@ pub fn open(context: &Context, memory: bool, client: &str) -> anyhow::Result<Loc
     }
     Ok(assistant.start(client))
 }
-
-// SAFETY: the one part of a `Mynah` that is not `Send` by itself is the boxed matrix kernels of rten-gemm. They are `Sync`,
-// hold nothing but tokens of what the processor can do, and the runtime never hands one out; it promises that a `Mynah` may be
-// used from any thread. To go as soon as the runtime's type says so itself.
-unsafe impl Send for Assistant {}
-// SAFETY: as above.
-unsafe impl Sync for Assistant {}
-// SAFETY: as above; a `Local` is used by one thread at a time.
-unsafe impl Send for Local {}
 
 /// A conversation in this process.
 pub struct Local {
@@ -127,9 +95,7 @@ impl Conversation for Local {
     fn respond(&mut self, message: &str) -> anyhow::Result<Reply> {
         let session = match &mut self.session {
             Some(session) => session,
-            None => self
-                .session
-                .insert(self.assistant.mynah.session_for(&self.client)?),
+            None => self.session.insert(self.assistant.mynah.session_for(&self.client)?),
         };
         let reply = session.respond(message)?;
         let reply = Reply {
@@ -141,10 +107,7 @@ impl Conversation for Local {
             calls: reply
                 .calls
                 .iter()
-                .map(|call| ReplyCall {
-                    function: call.function.clone(),
-                    arguments: call.values(),
-                })
+                .map(|call| ReplyCall { function: call.function.clone(), arguments: call.values() })
                 .collect(),
             confidence: reply.confidence,
             source: reply.source.as_str().to_owned(),
@@ -184,10 +147,7 @@ fn opinion(rating: Option<Rating>, correction: Option<Correction>) -> anyhow::Re
         (Some(Rating::Up), None) => Feedback::up(),
         (Some(Rating::Down), None) => Feedback::down(),
         (None, None) => {
-            return Err(hinted(
-                "feedback needs a rating or a correction",
-                "say what would have been right",
-            ));
+            return Err(hinted("feedback needs a rating or a correction", "say what would have been right"));
         }
     })
 }
@@ -195,35 +155,20 @@ fn opinion(rating: Option<Rating>, correction: Option<Correction>) -> anyhow::Re
 /// The reasons for a reply in a few lines.
 fn in_words(why: &Why) -> String {
     let mut lines = vec![why.decision.clone()];
-    let functions: Vec<String> = why
-        .functions
-        .iter()
-        .take(3)
-        .map(|(name, share)| format!("{name} {share:.2}"))
-        .collect();
+    let functions: Vec<String> =
+        why.functions.iter().take(3).map(|(name, share)| format!("{name} {share:.2}")).collect();
     if !functions.is_empty() {
-        lines.push(format!(
-            "head: {} (acts from {:.2})",
-            functions.join(", "),
-            why.threshold
-        ));
+        lines.push(format!("head: {} (acts from {:.2})", functions.join(", "), why.threshold));
     }
     if let Some(nearest) = why.nearest.first() {
-        let label = nearest
-            .function
-            .as_deref()
-            .or(nearest.answer.as_deref())
-            .unwrap_or("nothing");
+        let label = nearest.function.as_deref().or(nearest.answer.as_deref()).unwrap_or("nothing");
         lines.push(format!(
             "nearest: \"{}\" means {label} (similarity {:.2}, {})",
             nearest.text, nearest.similarity, nearest.origin
         ));
     }
     if let Some(passage) = &why.passage {
-        lines.push(format!(
-            "passage: {}, line {} (similarity {:.2})",
-            passage.file, passage.line, passage.similarity
-        ));
+        lines.push(format!("passage: {}, line {} (similarity {:.2})", passage.file, passage.line, passage.similarity));
     }
     lines.join("\n")
 }

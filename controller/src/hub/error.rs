@@ -94,21 +94,24 @@ pub enum HubError {
 
 impl HubError {
     pub(super) fn io(path: &Path, source: std::io::Error) -> Self {
-        Self::Io {
-            path: path.to_owned(),
-            source,
-        }
+        Self::Io { path: path.to_owned(), source }
     }
 
     /// What to do next.
     pub fn hint(&self) -> String {
         match self {
-            Self::InvalidId { .. } => "use `starter`, a directory, or an id such as distilbert-base-uncased[@revision]".into(),
-            Self::NotFound { status: 401 | 403, .. } => "check the spelling; a private or gated model needs HF_TOKEN".into(),
+            Self::InvalidId { .. } => {
+                "use `starter`, a directory, or an id such as distilbert-base-uncased[@revision]".into()
+            }
+            Self::NotFound { status: 401 | 403, .. } => {
+                "check the spelling; a private or gated model needs HF_TOKEN".into()
+            }
             Self::NotFound { .. } => "check the spelling and the revision, e.g. distilbert-base-uncased".into(),
             Self::NoFile { .. } => "choose a DistilBERT model with tokenizer.json and safetensors weights".into(),
             Self::Offline { .. } => "unset HF_HUB_OFFLINE to download it, or use --base starter".into(),
-            Self::Transfer { .. } => "run the same command again: the download goes on where it stopped; offline, use --base starter".into(),
+            Self::Transfer { .. } => {
+                "run the same command again: the download goes on where it stopped; offline, use --base starter".into()
+            }
             Self::Damaged { .. } => "the damaged file was removed; run the same command again".into(),
             Self::Answer { .. } => "check HF_ENDPOINT".into(),
             Self::Io { .. } => "check the free space and the permissions of the cache directory".into(),

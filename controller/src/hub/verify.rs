@@ -40,11 +40,7 @@ pub fn remove(path: &Path) -> Result<(), HubError> {
 /// Compares a file with its announced size and, for an entity tag that is a SHA-256, its digest.
 ///
 /// The inner error is what was expected and what was found.
-pub fn matches(
-    path: &Path,
-    size: u64,
-    etag: &str,
-) -> Result<Result<(), (String, String)>, HubError> {
+pub fn matches(path: &Path, size: u64, etag: &str) -> Result<Result<(), (String, String)>, HubError> {
     let actual = size_of(path).unwrap_or(0);
     if actual != size {
         return Ok(Err((format!("{size} bytes"), format!("{actual} bytes"))));
@@ -66,17 +62,11 @@ fn sha256(path: &Path) -> Result<String, HubError> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
-        let read = file
-            .read(&mut buffer)
-            .map_err(|source| HubError::io(path, source))?;
+        let read = file.read(&mut buffer).map_err(|source| HubError::io(path, source))?;
         if read == 0 {
             break;
         }
         hasher.update(&buffer[..read]);
     }
-    Ok(hasher
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -18,18 +18,13 @@ pub fn new_token() -> String {
     for _ in 0..8 {
         hasher.update(uuid::Uuid::now_v7().as_bytes());
     }
-    hasher
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Whether an `Authorization` header carries the token; takes as long for every wrong one.
 pub fn is_authorized(header: Option<&str>, token: &str) -> bool {
-    let given = header
-        .and_then(|header| header.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let given =
+        header.and_then(|header| header.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     given.is_some_and(|(_, given)| Sha256::digest(given.trim()) == Sha256::digest(token))
 }
 
@@ -40,9 +35,7 @@ pub fn is_loopback(host: &str) -> bool {
         None => host.split(':').next().unwrap_or_default(),
     };
     name.eq_ignore_ascii_case("localhost")
-        || name
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
+        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Writes `service.json`, readable for its owner only from its first byte on.
@@ -71,23 +64,10 @@ mod tests {
 
     #[test]
     fn only_loopback_names_pass() {
-        for host in [
-            "127.0.0.1:7878",
-            "localhost",
-            "LOCALHOST:80",
-            "[::1]:7878",
-            "127.0.0.9",
-        ] {
+        for host in ["127.0.0.1:7878", "localhost", "LOCALHOST:80", "[::1]:7878", "127.0.0.9"] {
             assert!(is_loopback(host), "{host}");
         }
-        for host in [
-            "",
-            "example.com",
-            "127.0.0.1.example.com",
-            "localhost.example.com:80",
-            "192.168.0.2",
-            "[::2]:1",
-        ] {
+        for host in ["", "example.com", "127.0.0.1.example.com", "localhost.example.com:80", "192.168.0.2", "[::2]:1"] {
             assert!(!is_loopback(host), "{host}");
         }
     }
@@ -99,14 +79,9 @@ mod tests {
         assert_ne!(token, new_token());
         assert!(is_authorized(Some(&format!("Bearer {token}")), &token));
         assert!(is_authorized(Some(&format!("bearer {token}")), &token));
-        for header in [
-            None,
-            Some(""),
-            Some("Bearer"),
-            Some("Bearer x"),
-            Some(token.as_str()),
-            Some(&format!("Basic {token}")),
-        ] {
+        for header in
+            [None, Some(""), Some("Bearer"), Some("Bearer x"), Some(token.as_str()), Some(&format!("Basic {token}"))]
+        {
             assert!(!is_authorized(header, &token), "{header:?}");
         }
     }
@@ -118,19 +93,8 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("service.json");
         for _ in 0..2 {
-            write(
-                &path,
-                &ServiceFile {
-                    address: "127.0.0.1:1".into(),
-                    token: "t".into(),
-                    pid: 1,
-                },
-            )
-            .unwrap();
+            write(&path, &ServiceFile { address: "127.0.0.1:1".into(), token: "t".into(), pid: 1 }).unwrap();
         }
-        assert_eq!(
-            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 }

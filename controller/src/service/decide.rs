@@ -89,9 +89,7 @@ pub fn decide(state: &State, policy: &Policy, now: Timestamp) -> Vec<Action> {
     if state.stopping {
         return Vec::new();
     }
-    let quiet = state
-        .last_activity
-        .is_none_or(|last| now.duration_since(last) >= policy.quiet);
+    let quiet = state.last_activity.is_none_or(|last| now.duration_since(last) >= policy.quiet);
     let mut actions = Vec::new();
     if state.open_sessions > 0 && quiet {
         actions.push(Action::EndIdleSessions);
@@ -100,27 +98,18 @@ pub fn decide(state: &State, policy: &Policy, now: Timestamp) -> Vec<Action> {
         return actions;
     }
     if let Some(job) = &state.requested {
-        actions.push(Action::Train {
-            trigger: Trigger::Api,
-            job: Some(job.clone()),
-        });
+        actions.push(Action::Train { trigger: Trigger::Api, job: Some(job.clone()) });
     } else if state.schedule_due {
         actions.push(match state.new_labels {
             0 => Action::SkipSchedule,
-            _ => Action::Train {
-                trigger: Trigger::Schedule,
-                job: None,
-            },
+            _ => Action::Train { trigger: Trigger::Schedule, job: None },
         });
     } else if policy.session_end
         && quiet
         && state.new_labels >= policy.min_new_labels.max(1)
         && state.tried_with != Some(state.new_labels)
     {
-        actions.push(Action::Train {
-            trigger: Trigger::SessionEnd,
-            job: None,
-        });
+        actions.push(Action::Train { trigger: Trigger::SessionEnd, job: None });
     }
     actions
 }
@@ -129,11 +118,7 @@ pub fn decide(state: &State, policy: &Policy, now: Timestamp) -> Vec<Action> {
 mod tests {
     use super::*;
 
-    const POLICY: Policy = Policy {
-        session_end: true,
-        quiet: SignedDuration::from_mins(5),
-        min_new_labels: 2,
-    };
+    const POLICY: Policy = Policy { session_end: true, quiet: SignedDuration::from_mins(5), min_new_labels: 2 };
 
     fn now() -> Timestamp {
         "2026-01-02T03:00:00Z".parse().unwrap()
@@ -152,11 +137,9 @@ mod tests {
         let words: Vec<String> = decide(&state, &policy, now())
             .into_iter()
             .map(|action| match action {
-                Action::Train { trigger, job } => format!(
-                    "train({}{})",
-                    trigger.as_str(),
-                    job.map(|job| format!(", {job}")).unwrap_or_default()
-                ),
+                Action::Train { trigger, job } => {
+                    format!("train({}{})", trigger.as_str(), job.map(|job| format!(", {job}")).unwrap_or_default())
+                }
                 Action::SkipSchedule => "skip".to_owned(),
                 Action::EndIdleSessions => "end-idle".to_owned(),
             })
@@ -169,111 +152,33 @@ mod tests {
         let base = State::default;
         let rows = [
             ("nothing", row(base())),
-            (
-                "labels, quiet",
-                row(State {
-                    new_labels: 2,
-                    last_activity: minutes_ago(5),
-                    ..base()
-                }),
-            ),
-            (
-                "labels, after a restart",
-                row(State {
-                    new_labels: 2,
-                    ..base()
-                }),
-            ),
+            ("labels, quiet", row(State { new_labels: 2, last_activity: minutes_ago(5), ..base() })),
+            ("labels, after a restart", row(State { new_labels: 2, ..base() })),
             (
                 "labels, somebody talks",
-                row(State {
-                    new_labels: 2,
-                    last_activity: minutes_ago(4),
-                    open_sessions: 1,
-                    ..base()
-                }),
+                row(State { new_labels: 2, last_activity: minutes_ago(4), open_sessions: 1, ..base() }),
             ),
             (
                 "labels, session left open",
-                row(State {
-                    new_labels: 2,
-                    last_activity: minutes_ago(6),
-                    open_sessions: 1,
-                    ..base()
-                }),
+                row(State { new_labels: 2, last_activity: minutes_ago(6), open_sessions: 1, ..base() }),
             ),
-            (
-                "too few labels",
-                row(State {
-                    new_labels: 1,
-                    last_activity: minutes_ago(9),
-                    ..base()
-                }),
-            ),
-            (
-                "tried and refused",
-                row(State {
-                    new_labels: 2,
-                    tried_with: Some(2),
-                    ..base()
-                }),
-            ),
-            (
-                "one more label since",
-                row(State {
-                    new_labels: 3,
-                    tried_with: Some(2),
-                    ..base()
-                }),
-            ),
+            ("too few labels", row(State { new_labels: 1, last_activity: minutes_ago(9), ..base() })),
+            ("tried and refused", row(State { new_labels: 2, tried_with: Some(2), ..base() })),
+            ("one more label since", row(State { new_labels: 3, tried_with: Some(2), ..base() })),
             (
                 "schedule, labels",
-                row(State {
-                    schedule_due: true,
-                    new_labels: 1,
-                    last_activity: minutes_ago(0),
-                    ..base()
-                }),
+                row(State { schedule_due: true, new_labels: 1, last_activity: minutes_ago(0), ..base() }),
             ),
-            (
-                "schedule, nothing new",
-                row(State {
-                    schedule_due: true,
-                    ..base()
-                }),
-            ),
-            (
-                "request",
-                row(State {
-                    requested: Some("j1".into()),
-                    ..base()
-                }),
-            ),
+            ("schedule, nothing new", row(State { schedule_due: true, ..base() })),
+            ("request", row(State { requested: Some("j1".into()), ..base() })),
             (
                 "request before schedule",
-                row(State {
-                    requested: Some("j1".into()),
-                    schedule_due: true,
-                    new_labels: 9,
-                    ..base()
-                }),
+                row(State { requested: Some("j1".into()), schedule_due: true, new_labels: 9, ..base() }),
             ),
-            (
-                "request while training",
-                row(State {
-                    requested: Some("j1".into()),
-                    training: true,
-                    ..base()
-                }),
-            ),
+            ("request while training", row(State { requested: Some("j1".into()), training: true, ..base() })),
             (
                 "idle session while training",
-                row(State {
-                    training: true,
-                    open_sessions: 2,
-                    last_activity: minutes_ago(6),
-                    ..base()
-                }),
+                row(State { training: true, open_sessions: 2, last_activity: minutes_ago(6), ..base() }),
             ),
             (
                 "stopping",
@@ -287,10 +192,8 @@ mod tests {
                 }),
             ),
         ];
-        let table: Vec<String> = rows
-            .iter()
-            .map(|(state, actions)| format!("{state:<28}{actions}").trim_end().to_owned())
-            .collect();
+        let table: Vec<String> =
+            rows.iter().map(|(state, actions)| format!("{state:<28}{actions}").trim_end().to_owned()).collect();
         insta::assert_snapshot!(table.join("\n"), @r"
         nothing
         labels, quiet               train(session-end)
@@ -312,33 +215,12 @@ mod tests {
 
     #[test]
     fn the_session_end_trigger_can_be_switched_off() {
-        let state = State {
-            new_labels: 5,
-            ..State::default()
-        };
-        assert_eq!(
-            row_with(
-                state,
-                Policy {
-                    session_end: false,
-                    ..POLICY
-                }
-            ),
-            ""
-        );
+        let state = State { new_labels: 5, ..State::default() };
+        assert_eq!(row_with(state, Policy { session_end: false, ..POLICY }), "");
     }
 
     #[test]
     fn no_policy_learns_from_nothing() {
-        assert_eq!(
-            row_with(
-                State::default(),
-                Policy {
-                    min_new_labels: 0,
-                    ..POLICY
-                }
-            ),
-            ""
-        );
+        assert_eq!(row_with(State::default(), Policy { min_new_labels: 0, ..POLICY }), "");
     }
 }

@@ -99,19 +99,10 @@ impl Jobs {
             hint: None,
         };
         let mut entries = self.lock();
-        entries.insert(
-            id.clone(),
-            Entry {
-                job,
-                request,
-                cancelled: Arc::default(),
-            },
-        );
+        entries.insert(id.clone(), Entry { job, request, cancelled: Arc::default() });
         while entries.len() > KEPT {
-            let Some(oldest) = entries
-                .iter()
-                .find(|(_, entry)| entry.job.finished_at.is_some())
-                .map(|(id, _)| id.clone())
+            let Some(oldest) =
+                entries.iter().find(|(_, entry)| entry.job.finished_at.is_some()).map(|(id, _)| id.clone())
             else {
                 break;
             };
@@ -127,24 +118,15 @@ impl Jobs {
 
     /// The job that waits for the longest time; ids sort by time.
     pub fn oldest_waiting(&self) -> Option<String> {
-        self.lock()
-            .values()
-            .find(|entry| entry.job.state == JobState::Waiting)
-            .map(|entry| entry.job.id.clone())
+        self.lock().values().find(|entry| entry.job.state == JobState::Waiting).map(|entry| entry.job.id.clone())
     }
 
     /// Marks a job as running; its settings and the progress it reports to.
     pub fn start(&self, id: &str) -> Option<(JobRequest, JobProgress)> {
         let mut entries = self.lock();
-        let entry = entries
-            .get_mut(id)
-            .filter(|entry| entry.job.state == JobState::Waiting)?;
+        let entry = entries.get_mut(id).filter(|entry| entry.job.state == JobState::Waiting)?;
         entry.job.state = JobState::Running;
-        let progress = JobProgress {
-            jobs: self.clone(),
-            id: id.to_owned(),
-            cancelled: entry.cancelled.clone(),
-        };
+        let progress = JobProgress { jobs: self.clone(), id: id.to_owned(), cancelled: entry.cancelled.clone() };
         Some((entry.request.clone(), progress))
     }
 
@@ -241,10 +223,7 @@ mod tests {
     use super::*;
 
     fn request() -> JobRequest {
-        JobRequest {
-            training: TrainingSettings::default(),
-            scope: Scope::New,
-        }
+        JobRequest { training: TrainingSettings::default(), scope: Scope::New }
     }
 
     #[test]
@@ -258,10 +237,7 @@ mod tests {
         progress.stage(Stage::FineTune, 10);
         progress.advance(4, "epoch 1");
         let job = jobs.get(&first).unwrap();
-        assert_eq!(
-            (job.state, job.done, job.total, job.note.as_str()),
-            (JobState::Running, 4, 10, "epoch 1")
-        );
+        assert_eq!((job.state, job.done, job.total, job.note.as_str()), (JobState::Running, 4, 10, "epoch 1"));
         assert_eq!(jobs.oldest_waiting().as_ref(), Some(&second));
         jobs.finish(&first, Value::Null);
         assert_eq!(jobs.get(&first).unwrap().state, JobState::Done);

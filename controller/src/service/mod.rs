@@ -83,21 +83,13 @@ impl Service {
         let service = self.clone();
         let work = tokio::task::spawn_blocking(move || work(&service)).await;
         work.unwrap_or_else(|error| {
-            Err(ServiceError::Internal {
-                message: format!("the request failed: {error}"),
-                hint: None,
-            })
+            Err(ServiceError::Internal { message: format!("the request failed: {error}"), hint: None })
         })
     }
 
     fn production(&self) -> Result<Option<String>, ServiceError> {
-        let production = || -> anyhow::Result<_> {
-            Ok(self
-                .context
-                .registry()?
-                .production()?
-                .map(|version| version.name))
-        };
+        let production =
+            || -> anyhow::Result<_> { Ok(self.context.registry()?.production()?.map(|version| version.name)) };
         production().map_err(|error| ServiceError::internal(&error))
     }
 
@@ -114,26 +106,16 @@ impl Service {
     fn chat(&self, request: ChatRequest) -> Result<Reply, ServiceError> {
         let internal = |error: anyhow::Error| ServiceError::internal(&error);
         let conversation = match &request.session {
-            Some(id) => lock(&self.sessions)
-                .get(id)
-                .map(|open| open.conversation.clone()),
+            Some(id) => lock(&self.sessions).get(id).map(|open| open.conversation.clone()),
             None => Some(Arc::new(Mutex::new(self.assistant()?.start("http")))),
         };
         let conversation = conversation.ok_or_else(|| ServiceError::NotFound {
             what: "session",
             id: request.session.clone().unwrap_or_default(),
         })?;
-        let reply = lock(&conversation)
-            .respond(&request.message)
-            .map_err(internal)?;
+        let reply = lock(&conversation).respond(&request.message).map_err(internal)?;
         let now = Timestamp::now();
-        lock(&self.sessions).insert(
-            reply.session.clone(),
-            Open {
-                conversation,
-                last: now,
-            },
-        );
+        lock(&self.sessions).insert(reply.session.clone(), Open { conversation, last: now });
         lock(&self.turns).insert(reply.interaction.clone(), reply.session.clone());
         *lock(&self.last_activity) = Some(now);
         Ok(reply)
@@ -141,26 +123,15 @@ impl Service {
 
     fn feedback(&self, request: FeedbackRequest) -> Result<(), ServiceError> {
         if request.rating.is_none() && request.correction.is_none() {
-            return Err(ServiceError::BadRequest {
-                reason: "feedback needs a `rating` or a `correction`".to_owned(),
-            });
+            return Err(ServiceError::BadRequest { reason: "feedback needs a `rating` or a `correction`".to_owned() });
         }
         let session = lock(&self.turns).get(&request.interaction).cloned();
-        let open = session.and_then(|session| {
-            lock(&self.sessions)
-                .get(&session)
-                .map(|open| open.conversation.clone())
-        });
+        let open = session.and_then(|session| lock(&self.sessions).get(&session).map(|open| open.conversation.clone()));
         let given = match open {
-            Some(conversation) => lock(&conversation).feedback(
-                &request.interaction,
-                request.rating,
-                request.correction,
-            ),
-            None => {
-                self.assistant()?
-                    .feedback(&request.interaction, request.rating, request.correction)
+            Some(conversation) => {
+                lock(&conversation).feedback(&request.interaction, request.rating, request.correction)
             }
+            None => self.assistant()?.feedback(&request.interaction, request.rating, request.correction),
         };
         *lock(&self.last_activity) = Some(Timestamp::now());
         self.dirty.store(true, Ordering::Release);
@@ -170,15 +141,10 @@ impl Service {
 
     fn end_session(&self, id: &str, reason: &str) -> Result<(), ServiceError> {
         let open = lock(&self.sessions).remove(id);
-        let open = open.ok_or_else(|| ServiceError::NotFound {
-            what: "session",
-            id: id.to_owned(),
-        })?;
+        let open = open.ok_or_else(|| ServiceError::NotFound { what: "session", id: id.to_owned() })?;
         lock(&self.turns).retain(|_, session| session != id);
         self.wake.notify_one();
-        lock(&open.conversation)
-            .end(reason)
-            .map_err(|error| ServiceError::internal(&error))
+        lock(&open.conversation).end(reason).map_err(|error| ServiceError::internal(&error))
     }
 
     /// The model with its memory, opened when it is first needed: a service may start before anything was learned.
@@ -199,22 +165,14 @@ impl Service {
         if self.stopping.load(Ordering::Acquire) {
             return Err(ServiceError::Stopping);
         }
-        let bad = |error: serde_json::Error| ServiceError::BadRequest {
-            reason: format!("training: {error}"),
-        };
+        let bad = |error: serde_json::Error| ServiceError::BadRequest { reason: format!("training: {error}") };
         let mut settings = serde_json::to_value(&self.context.settings.training).map_err(bad)?;
         if let Some(settings) = settings.as_object_mut() {
             settings.extend(request.training);
         }
         let training: TrainingSettings = serde_json::from_value(settings).map_err(bad)?;
-        let scope = if request.force {
-            Scope::Forced
-        } else {
-            Scope::Everything
-        };
-        let id = self
-            .jobs
-            .add(Trigger::Api.as_str(), JobRequest { training, scope });
+        let scope = if request.force { Scope::Forced } else { Scope::Everything };
+        let id = self.jobs.add(Trigger::Api.as_str(), JobRequest { training, scope });
         self.wake.notify_one();
         Ok(id)
     }
@@ -284,10 +242,7 @@ impl Service {
     }
 
     fn train(self: &Arc<Self>, trigger: Trigger, job: Option<String>) {
-        let request = || JobRequest {
-            training: self.context.settings.training.clone(),
-            scope: Scope::New,
-        };
+        let request = || JobRequest { training: self.context.settings.training.clone(), scope: Scope::New };
         let id = job.unwrap_or_else(|| self.jobs.add(trigger.as_str(), request()));
         let Some((request, progress)) = self.jobs.start(&id) else {
             return;
@@ -300,14 +255,7 @@ impl Service {
             tracing::info!("fine-tune {id} starts ({})", trigger.as_str());
             let mut context = service.context.clone();
             context.settings.training = request.training;
-            match learning::outcome(
-                &context,
-                &Task {
-                    trigger: trigger.as_str(),
-                    scope: request.scope,
-                },
-                &progress,
-            ) {
+            match learning::outcome(&context, &Task { trigger: trigger.as_str(), scope: request.scope }, &progress) {
                 Ok(outcome) => {
                     tracing::info!(
                         "fine-tune {id}: {} {}",
@@ -330,23 +278,13 @@ impl Service {
 
 /// An opinion that does not fit its turn is the asker's mistake, not the service's.
 fn misfit(error: &anyhow::Error) -> Option<ServiceError> {
-    let wrong = |error: &dyn std::error::Error| {
-        Some(ServiceError::BadRequest {
-            reason: error.to_string(),
-        })
-    };
+    let wrong = |error: &dyn std::error::Error| Some(ServiceError::BadRequest { reason: error.to_string() });
     match (crate::failure::data_error(error), error.downcast_ref()) {
         (Some(mynah_data::Error::UnknownInteraction { id, .. }), _) => {
-            Some(ServiceError::NotFound {
-                what: "interaction",
-                id: id.clone(),
-            })
+            Some(ServiceError::NotFound { what: "interaction", id: id.clone() })
         }
         (Some(error @ mynah_data::Error::Correction { .. }), _) => wrong(error),
-        (
-            _,
-            Some(error @ (MynahError::UnknownFunction { .. } | MynahError::WordsNotSaid { .. })),
-        ) => wrong(error),
+        (_, Some(error @ (MynahError::UnknownFunction { .. } | MynahError::WordsNotSaid { .. }))) => wrong(error),
         _ => None,
     }
 }

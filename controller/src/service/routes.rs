@@ -40,15 +40,8 @@ pub fn router(service: Arc<Service>) -> Router {
         .with_state(service)
 }
 
-async fn authorize(
-    State(service): State<Arc<Service>>,
-    headers: HeaderMap,
-    request: Request,
-    next: Next,
-) -> Response {
-    let given = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok());
+async fn authorize(State(service): State<Arc<Service>>, headers: HeaderMap, request: Request, next: Next) -> Response {
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     match access::is_authorized(given, &service.token) {
         true => next.run(request).await,
         false => ServiceError::Unauthorized.into_response(),
@@ -56,16 +49,10 @@ async fn authorize(
 }
 
 async fn loopback_only(headers: HeaderMap, request: Request, next: Next) -> Response {
-    let host = headers
-        .get(header::HOST)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
+    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
     match access::is_loopback(host) {
         true => next.run(request).await,
-        false => ServiceError::ForeignHost {
-            host: host.to_owned(),
-        }
-        .into_response(),
+        false => ServiceError::ForeignHost { host: host.to_owned() }.into_response(),
     }
 }
 
@@ -77,15 +64,9 @@ async fn ready(State(service): State<Arc<Service>>) -> Response {
     }
 }
 
-async fn chat(
-    State(service): State<Arc<Service>>,
-    body: Body<ChatRequest>,
-) -> Result<Json<Reply>, ServiceError> {
+async fn chat(State(service): State<Arc<Service>>, body: Body<ChatRequest>) -> Result<Json<Reply>, ServiceError> {
     let request = given(body)?;
-    service
-        .blocking(move |service| service.chat(request))
-        .await
-        .map(Json)
+    service.blocking(move |service| service.chat(request)).await.map(Json)
 }
 
 async fn feedback(
@@ -93,45 +74,25 @@ async fn feedback(
     body: Body<FeedbackRequest>,
 ) -> Result<Json<Value>, ServiceError> {
     let request = given(body)?;
-    service
-        .blocking(move |service| service.feedback(request))
-        .await?;
+    service.blocking(move |service| service.feedback(request)).await?;
     Ok(Json(json!({"status": "noted"})))
 }
 
-async fn end(
-    State(service): State<Arc<Service>>,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, ServiceError> {
-    service
-        .blocking(move |service| service.end_session(&id, "quit"))
-        .await?;
+async fn end(State(service): State<Arc<Service>>, Path(id): Path<String>) -> Result<Json<Value>, ServiceError> {
+    service.blocking(move |service| service.end_session(&id, "quit")).await?;
     Ok(Json(json!({"status": "ended"})))
 }
 
-async fn fine_tune(
-    State(service): State<Arc<Service>>,
-    body: Body<FineTuneRequest>,
-) -> Result<Response, ServiceError> {
+async fn fine_tune(State(service): State<Arc<Service>>, body: Body<FineTuneRequest>) -> Result<Response, ServiceError> {
     let job = service.request_fine_tune(given(body)?)?;
     Ok((StatusCode::ACCEPTED, Json(json!({"job": job}))).into_response())
 }
 
-async fn job(
-    State(service): State<Arc<Service>>,
-    Path(id): Path<String>,
-) -> Result<Json<Job>, ServiceError> {
-    service
-        .jobs
-        .get(&id)
-        .map(Json)
-        .ok_or(ServiceError::NotFound { what: "job", id })
+async fn job(State(service): State<Arc<Service>>, Path(id): Path<String>) -> Result<Json<Job>, ServiceError> {
+    service.jobs.get(&id).map(Json).ok_or(ServiceError::NotFound { what: "job", id })
 }
 
-async fn cancel(
-    State(service): State<Arc<Service>>,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, ServiceError> {
+async fn cancel(State(service): State<Arc<Service>>, Path(id): Path<String>) -> Result<Json<Value>, ServiceError> {
     match service.jobs.cancel(&id) {
         true => Ok(Json(json!({"status": "cancelling"}))),
         false => Err(ServiceError::NotFound { what: "job", id }),
@@ -145,8 +106,6 @@ async fn status(State(service): State<Arc<Service>>) -> Result<Json<ServiceStatu
 fn given<T>(body: Body<T>) -> Result<T, ServiceError> {
     match body {
         Ok(Json(value)) => Ok(value),
-        Err(rejection) => Err(ServiceError::BadRequest {
-            reason: rejection.body_text(),
-        }),
+        Err(rejection) => Err(ServiceError::BadRequest { reason: rejection.body_text() }),
     }
 }

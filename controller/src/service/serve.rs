@@ -31,13 +31,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// # Errors
 /// When another service of this home runs, the address is taken, or a schedule is no good.
 pub fn serve(context: &Context) -> anyhow::Result<Exit> {
-    let filter = context
-        .environment
-        .log_filter
-        .as_deref()
-        .unwrap_or("warn,mynah_controller=info");
-    let filter = EnvFilter::try_new(filter)
-        .map_err(|error| usage(format!("MYNAH_LOG: {error}"), "use e.g. MYNAH_LOG=info"))?;
+    let filter = context.environment.log_filter.as_deref().unwrap_or("warn,mynah_controller=info");
+    let filter =
+        EnvFilter::try_new(filter).map_err(|error| usage(format!("MYNAH_LOG: {error}"), "use e.g. MYNAH_LOG=info"))?;
     let coloured = context.output.error_style == crate::output::Style::Coloured;
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -45,19 +41,13 @@ pub fn serve(context: &Context) -> anyhow::Result<Exit> {
         .with_target(false)
         .with_writer(std::io::stderr)
         .try_init();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(run(context))
 }
 
 async fn run(context: &Context) -> anyhow::Result<Exit> {
     let address: SocketAddr = context.settings.service.listen.parse().map_err(|_| {
-        usage(
-            format!("`{}` is no address", context.settings.service.listen),
-            "use e.g. 127.0.0.1:7878",
-        )
+        usage(format!("`{}` is no address", context.settings.service.listen), "use e.g. 127.0.0.1:7878")
     })?;
     if !address.ip().is_loopback() {
         return Err(usage(
@@ -68,9 +58,7 @@ async fn run(context: &Context) -> anyhow::Result<Exit> {
     context.registry()?;
     let _lock = context.home.lock("serve").map_err(|error| match error {
         DataError::Locked { pid, .. } => {
-            let by = pid
-                .map(|pid| format!(" (process {pid})"))
-                .unwrap_or_default();
+            let by = pid.map(|pid| format!(" (process {pid})")).unwrap_or_default();
             hinted(
                 format!("a service of this home runs already{by}"),
                 "`mynah status` shows it; stop it first, or use another --home",
@@ -87,30 +75,18 @@ async fn run(context: &Context) -> anyhow::Result<Exit> {
         })
     };
     let mut clock = Clock::new(&context.settings.service.schedules, on_due)?;
-    let listener = tokio::net::TcpListener::bind(address)
-        .await
-        .map_err(|error| {
-            hinted(
-                format!("cannot listen on {address}: {error}"),
-                "choose another port with --listen 127.0.0.1:0",
-            )
-        })?;
+    let listener = tokio::net::TcpListener::bind(address).await.map_err(|error| {
+        hinted(format!("cannot listen on {address}: {error}"), "choose another port with --listen 127.0.0.1:0")
+    })?;
     let address = listener.local_addr()?.to_string();
     let path = ServiceFile::path(&context.home);
     access::write(
         &path,
-        &ServiceFile {
-            address: address.clone(),
-            token: service.token.clone(),
-            pid: std::process::id(),
-        },
+        &ServiceFile { address: address.clone(), token: service.token.clone(), pid: std::process::id() },
     )?;
     context.output.line(match context.output.json {
         true => serde_json::json!({"address": address, "pid": std::process::id()}).to_string(),
-        false => format!(
-            "listening on http://{address} (token in {})",
-            path.display()
-        ),
+        false => format!("listening on http://{address} (token in {})", path.display()),
     })?;
 
     let stop = Arc::new(tokio::sync::Notify::new());
@@ -131,9 +107,7 @@ async fn run(context: &Context) -> anyhow::Result<Exit> {
     }
     let open: Vec<String> = lock(&service.sessions).keys().cloned().collect();
     for id in open {
-        let _ = service
-            .blocking(move |service| service.end_session(&id, "service stopped"))
-            .await;
+        let _ = service.blocking(move |service| service.end_session(&id, "service stopped")).await;
     }
     context.output.note("stopped");
     ended.map(|()| Exit::Done)

@@ -133,42 +133,20 @@ impl ServiceError {
                 "send `Authorization: Bearer TOKEN` with the token of service.json",
                 false,
             ),
-            Self::ForeignHost { .. } => (
-                StatusCode::FORBIDDEN,
-                "foreign_host",
-                "ask for 127.0.0.1 or localhost",
-                false,
-            ),
-            Self::BadRequest { .. } => (
-                StatusCode::BAD_REQUEST,
-                "bad_request",
-                "send a JSON object as `mynah serve --help` describes",
-                false,
-            ),
-            Self::NoEndpoint => (
-                StatusCode::NOT_FOUND,
-                "no_endpoint",
-                "`mynah serve --help` lists the endpoints",
-                false,
-            ),
-            Self::NotFound { .. } => (
-                StatusCode::NOT_FOUND,
-                "not_found",
-                "use an id that this service gave",
-                false,
-            ),
-            Self::NoModel => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "no_model",
-                "train a first version: `mynah train`",
-                true,
-            ),
-            Self::Stopping => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "stopping",
-                "start the service again",
-                true,
-            ),
+            Self::ForeignHost { .. } => {
+                (StatusCode::FORBIDDEN, "foreign_host", "ask for 127.0.0.1 or localhost", false)
+            }
+            Self::BadRequest { .. } => {
+                (StatusCode::BAD_REQUEST, "bad_request", "send a JSON object as `mynah serve --help` describes", false)
+            }
+            Self::NoEndpoint => {
+                (StatusCode::NOT_FOUND, "no_endpoint", "`mynah serve --help` lists the endpoints", false)
+            }
+            Self::NotFound { .. } => (StatusCode::NOT_FOUND, "not_found", "use an id that this service gave", false),
+            Self::NoModel => {
+                (StatusCode::SERVICE_UNAVAILABLE, "no_model", "train a first version: `mynah train`", true)
+            }
+            Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping", "start the service again", true),
             Self::Internal { hint, .. } => {
                 let hint = hint.as_deref().unwrap_or("see the service's own output");
                 (StatusCode::INTERNAL_SERVER_ERROR, "internal", hint, true)
@@ -178,22 +156,14 @@ impl ServiceError {
 
     /// An error of a library, with its hint.
     pub fn internal(error: &anyhow::Error) -> Self {
-        Self::Internal {
-            message: format!("{error:#}"),
-            hint: crate::failure::hint(error),
-        }
+        Self::Internal { message: format!("{error:#}"), hint: crate::failure::hint(error) }
     }
 }
 
 impl IntoResponse for ServiceError {
     fn into_response(self) -> Response {
         let (status, code, hint, retryable) = self.facts();
-        let error = ErrorDetail {
-            code: code.to_owned(),
-            message: self.to_string(),
-            hint: hint.to_owned(),
-            retryable,
-        };
+        let error = ErrorDetail { code: code.to_owned(), message: self.to_string(), hint: hint.to_owned(), retryable };
         (status, Json(ErrorBody { error })).into_response()
     }
 }

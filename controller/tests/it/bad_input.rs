@@ -11,21 +11,9 @@ fn help_explains_and_mistakes_are_usage_errors() {
     for word in ["quickstart", "Examples:", "Exit statuses:", "MYNAH_HOME"] {
         assert!(text(&help).contains(word), "{word}");
     }
-    assert!(
-        text(&program().args(["init", "--help"]).output().unwrap())
-            .contains("distilbert-base-uncased")
-    );
-    for wrong in [
-        &["trian"][..],
-        &["models"],
-        &["evaluate"],
-        &["train", "--epochs", "many"],
-    ] {
-        assert_eq!(
-            program().args(wrong).output().unwrap().status.code(),
-            Some(2),
-            "{wrong:?}"
-        );
+    assert!(text(&program().args(["init", "--help"]).output().unwrap()).contains("distilbert-base-uncased"));
+    for wrong in [&["trian"][..], &["models"], &["evaluate"], &["train", "--epochs", "many"]] {
+        assert_eq!(program().args(wrong).output().unwrap().status.code(), Some(2), "{wrong:?}");
     }
 }
 
@@ -68,12 +56,7 @@ fn the_short_help_fits_a_screen() {
 #[test]
 fn a_home_that_is_not_set_up_says_so() {
     let home = TestHome::empty();
-    for command in [
-        &["train"][..],
-        &["status"],
-        &["models", "list"],
-        &["predict"],
-    ] {
+    for command in [&["train"][..], &["status"], &["models", "list"], &["predict"]] {
         let output = home.run(command);
         assert_eq!(output.status.code(), Some(1), "{command:?}");
         let expected = format!(
@@ -91,7 +74,12 @@ fn an_unknown_setting_is_named_with_the_nearest_one() {
     let output = home.run(&["status"]);
     assert_eq!(output.status.code(), Some(2));
     let errors = errors(&output);
-    assert!(errors.contains("mynah.toml, line 2: unknown key `treshold` in [runtime]; did you mean `threshold`?\nhint: known keys:"), "{errors}");
+    assert!(
+        errors.contains(
+            "mynah.toml, line 2: unknown key `treshold` in [runtime]; did you mean `threshold`?\nhint: known keys:"
+        ),
+        "{errors}"
+    );
 }
 
 #[test]
@@ -102,14 +90,10 @@ fn a_broken_line_is_named_and_the_rest_is_imported() {
     assert_eq!(output.status.code(), Some(3), "{}", errors(&output));
     let errors = errors(&output);
     assert!(
-        errors.contains("skipped: mixed.jsonl:2: ")
-            && errors.contains("skipped: mixed.jsonl:3: not UTF-8"),
+        errors.contains("skipped: mixed.jsonl:2: ") && errors.contains("skipped: mixed.jsonl:3: not UTF-8"),
         "{errors}"
     );
-    assert!(
-        errors.contains("mixed.jsonl: 2 examples imported, 2 lines skipped"),
-        "{errors}"
-    );
+    assert!(errors.contains("mixed.jsonl: 2 examples imported, 2 lines skipped"), "{errors}");
     assert!(errors.contains("hint:"), "{errors}");
 }
 
@@ -117,10 +101,7 @@ fn a_broken_line_is_named_and_the_rest_is_imported() {
 fn nothing_usable_is_an_error() {
     let home = TestHome::new();
     let file = home.write("noise.jsonl", b"{\"a\":1}\n");
-    assert_eq!(
-        home.run(&["import", file.to_str().unwrap()]).status.code(),
-        Some(1)
-    );
+    assert_eq!(home.run(&["import", file.to_str().unwrap()]).status.code(), Some(1));
     let missing = home.run(&["import", "no-such-file.jsonl"]);
     assert_eq!(missing.status.code(), Some(1));
     assert!(errors(&missing).contains("cannot read no-such-file.jsonl"));
@@ -135,10 +116,7 @@ fn every_line_of_predict_gets_its_line() {
     input.extend_from_slice("\n🎺🎺🎺\n\u{202e}\u{0}\n".as_bytes());
     let output = home.run_with(&["predict", "--json"], &input);
     assert_eq!(output.status.code(), Some(3), "{}", errors(&output));
-    let lines: Vec<Value> = text(&output)
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let lines: Vec<Value> = text(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 7);
     assert_eq!(lines[3]["error"], "not UTF-8 at byte 2");
     assert!(lines[4]["text"].as_str().unwrap().len() == long.len());
@@ -153,14 +131,8 @@ fn a_chat_survives_whatever_is_typed() {
     let output = home.run_with(&["chat", "--no-learn"], &input);
     assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
     let errors = errors(&output);
-    assert!(
-        errors.contains("there is no function pley; did you mean play?"),
-        "{errors}"
-    );
-    assert!(
-        errors.contains("`queen` is not in what you said"),
-        "{errors}"
-    );
+    assert!(errors.contains("there is no function pley; did you mean play?"), "{errors}");
+    assert!(errors.contains("`queen` is not in what you said"), "{errors}");
 }
 
 #[test]
@@ -169,23 +141,15 @@ fn a_flipped_bit_is_refused_and_the_version_before_answers() {
     home.second_version();
     let files = home.json(&["models", "show", "v2"])["files"].clone();
     let old = home.json(&["models", "show", "v1"])["files"].clone();
-    let shared: Vec<&Value> = old
+    let shared: Vec<&Value> = old.as_object().unwrap().values().map(|file| &file["sha256"]).collect();
+    let own = files
         .as_object()
         .unwrap()
-        .values()
-        .map(|file| &file["sha256"])
-        .collect();
-    let own =
-        files.as_object().unwrap().iter().find(|(name, file)| {
-            name.ends_with(".safetensors") && !shared.contains(&&file["sha256"])
-        });
+        .iter()
+        .find(|(name, file)| name.ends_with(".safetensors") && !shared.contains(&&file["sha256"]));
     let (name, file) = own.expect("the second version has weights of its own");
     let digest = file["sha256"].as_str().unwrap();
-    let path = home
-        .path()
-        .join("registry/objects")
-        .join(&digest[..2])
-        .join(digest);
+    let path = home.path().join("registry/objects").join(&digest[..2]).join(digest);
     let mut bytes = std::fs::read(&path).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -197,18 +161,10 @@ fn a_flipped_bit_is_refused_and_the_version_before_answers() {
 
     let verified = home.run(&["models", "verify"]);
     assert_eq!(verified.status.code(), Some(1));
-    assert!(
-        errors(&verified).contains(name.as_str()) && errors(&verified).contains("v2"),
-        "{}",
-        errors(&verified)
-    );
+    assert!(errors(&verified).contains(name.as_str()) && errors(&verified).contains("v2"), "{}", errors(&verified));
     let predicted = home.run_with(&["predict", "--json"], b"play abba\n");
     assert_eq!(predicted.status.code(), Some(1));
-    assert!(
-        errors(&predicted).contains("is corrupt"),
-        "{}",
-        errors(&predicted)
-    );
+    assert!(errors(&predicted).contains("is corrupt"), "{}", errors(&predicted));
     let chat = home.run_with(&["chat", "--no-learn", "--json"], b"play abba\n");
     assert_eq!(chat.status.code(), Some(0), "{}", errors(&chat));
     assert!(errors(&chat).contains("warning:"), "{}", errors(&chat));
@@ -225,10 +181,7 @@ fn a_directory_that_is_no_model_is_refused_by_tensor() {
         let output = home.run(&["init", "--base", model.to_str().unwrap()]);
         assert_eq!(output.status.code(), Some(1));
         let errors = errors(&output);
-        assert!(
-            errors.starts_with("error: ") && errors.contains(what),
-            "{errors}"
-        );
+        assert!(errors.starts_with("error: ") && errors.contains(what), "{errors}");
         assert!(
             home.run(&["models", "list"]).status.code() == Some(1)
                 || home.json(&["models", "list"])["versions"] == serde_json::json!([])
@@ -238,14 +191,9 @@ fn a_directory_that_is_no_model_is_refused_by_tensor() {
     for (name, bytes) in mynah_runtime::starter::FILES {
         std::fs::write(model.join(name), bytes).unwrap();
     }
-    let tensors =
-        safetensors::SafeTensors::deserialize(mynah_runtime::starter::FILES[4].1).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(mynah_runtime::starter::FILES[4].1).unwrap();
     let missing = "distilbert.transformer.layer.0.attention.q_lin.weight";
-    let rest: Vec<_> = tensors
-        .tensors()
-        .into_iter()
-        .filter(|(name, _)| name != missing)
-        .collect();
+    let rest: Vec<_> = tensors.tensors().into_iter().filter(|(name, _)| name != missing).collect();
     safetensors::serialize_to_file(rest, None, &model.join("model.safetensors")).unwrap();
     refused(missing);
 }

@@ -29,19 +29,9 @@ fn killed_at_every_step(
             let output = run(&home, &format!("abort:*:{step}"));
             check(&home, &output);
             let verified = home.run(&["models", "verify"]);
-            assert_eq!(
-                verified.status.code(),
-                Some(0),
-                "step {step}: {}",
-                errors(&verified)
-            );
+            assert_eq!(verified.status.code(), Some(0), "step {step}: {}", errors(&verified));
             if output.status.code().is_some() {
-                assert_eq!(
-                    output.status.code(),
-                    Some(0),
-                    "step {step}: {}",
-                    errors(&output)
-                );
+                assert_eq!(output.status.code(), Some(0), "step {step}: {}", errors(&output));
                 last.fetch_min(step, Ordering::SeqCst);
             }
         }
@@ -67,17 +57,11 @@ fn a_killed_promotion_leaves_the_one_or_the_other() {
         home
     };
     let run = |home: &TestHome, fault: &str| {
-        home.command(&["models", "promote", "v1"])
-            .env("MYNAH_FAULT", fault)
-            .output()
-            .unwrap()
+        home.command(&["models", "promote", "v1"]).env("MYNAH_FAULT", fault).output().unwrap()
     };
     let check = |home: &TestHome, output: &Output| {
         let production = home.json(&["models", "list"])["production"].clone();
-        assert!(
-            production == "v1" || (production == "v2" && output.status.code().is_none()),
-            "{production}"
-        );
+        assert!(production == "v1" || (production == "v2" && output.status.code().is_none()), "{production}");
         home.ok(&["models", "rollback", "v2"]);
     };
     assert!(killed_at_every_step(prepare, run, check) >= 3);
@@ -85,7 +69,8 @@ fn a_killed_promotion_leaves_the_one_or_the_other() {
 
 #[test]
 fn a_killed_chat_has_every_turn_that_was_answered() {
-    let talk = b"play abba\nwill it rain in rome\n/correct weather city=rome\n/good\nlights on\n/teach They are on.\n/quit\n";
+    let talk =
+        b"play abba\nwill it rain in rome\n/correct weather city=rome\n/good\nlights on\n/teach They are on.\n/quit\n";
     let run = |home: &TestHome, fault: &str| {
         let mut command = home.command(&["chat", "--no-learn", "--json"]);
         command.env("MYNAH_FAULT", fault);
@@ -103,10 +88,7 @@ fn a_killed_chat_has_every_turn_that_was_answered() {
             .collect();
         for line in text(output).lines() {
             let reply: serde_json::Value = serde_json::from_str(line).unwrap();
-            assert!(
-                logged.iter().any(|id| *id == reply["interaction"]),
-                "{line} is not in the log"
-            );
+            assert!(logged.iter().any(|id| *id == reply["interaction"]), "{line} is not in the log");
         }
         let next = home.run_with(&["chat", "--no-learn", "--json"], b"play queen\n");
         assert_eq!(next.status.code(), Some(0), "{}", errors(&next));
@@ -124,18 +106,12 @@ fn a_killed_training_is_repeated_by_the_next_one() {
         home
     };
     let run = |home: &TestHome, fault: &str| {
-        home.command(&["train", "--epochs", "1"])
-            .env("MYNAH_FAULT", fault)
-            .output()
-            .unwrap()
+        home.command(&["train", "--epochs", "1"]).env("MYNAH_FAULT", fault).output().unwrap()
     };
     let check = |home: &TestHome, output: &Output| {
         let list = home.json(&["models", "list"]);
         let production = list["production"].as_str();
-        assert!(
-            production == Some("v1") || (production.is_none() && output.status.code().is_none()),
-            "{list}"
-        );
+        assert!(production == Some("v1") || (production.is_none() && output.status.code().is_none()), "{list}");
     };
     let steps = killed_at_every_step(prepare, run, check);
     assert!(steps >= 5, "{steps}");
@@ -164,30 +140,17 @@ fn an_interrupted_training_promotes_nothing() {
     use std::io::{BufRead, BufReader, Read};
     let home = TestHome::new();
     let mut command = home.command(&["train", "--epochs", "1000"]);
-    let mut child = command
-        .stderr(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = command.stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
     stderr.read_line(&mut line).unwrap();
     assert!(line.starts_with("fine-tune"), "{line}");
-    let sent = std::process::Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status()
-        .unwrap();
+    let sent = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(sent.success());
     let mut rest = String::new();
     stderr.read_to_string(&mut rest).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{rest}");
-    assert!(
-        rest.contains("error: the run was stopped; nothing was promoted"),
-        "{rest}"
-    );
-    assert_eq!(
-        home.json(&["models", "list"])["production"],
-        serde_json::Value::Null
-    );
+    assert!(rest.contains("error: the run was stopped; nothing was promoted"), "{rest}");
+    assert_eq!(home.json(&["models", "list"])["production"], serde_json::Value::Null);
     home.ok(&["train", "--epochs", "1"]);
 }

@@ -77,9 +77,7 @@ pub struct TestHome {
 impl TestHome {
     /// A home with the starter and the small functions; every example trains, and a few sentences judge.
     pub fn new() -> Self {
-        let home = Self {
-            directory: tempfile::tempdir().unwrap(),
-        };
+        let home = Self { directory: tempfile::tempdir().unwrap() };
         let file = home.write("functions.source.json", functions().to_string().as_bytes());
         home.ok(&["init", "--functions", file.to_str().unwrap()]);
         let settings = "[training]\nepochs = 3\n[gate]\nfirst_accuracy = 0.0\nprecision_agreement = 0.0\nmax_latency_ms = 60000.0\n\
@@ -90,9 +88,7 @@ impl TestHome {
 
     /// A home with nothing in it.
     pub fn empty() -> Self {
-        Self {
-            directory: tempfile::tempdir().unwrap(),
-        }
+        Self { directory: tempfile::tempdir().unwrap() }
     }
 
     /// A copy of a home with one trained version; trained once for all tests of a process.
@@ -103,9 +99,7 @@ impl TestHome {
             home.ok(&["train"]);
             home
         });
-        let copy = Self {
-            directory: tempfile::tempdir().unwrap(),
-        };
+        let copy = Self { directory: tempfile::tempdir().unwrap() };
         copy_directory(trained.path(), copy.path());
         copy
     }
@@ -113,11 +107,7 @@ impl TestHome {
     /// Puts a second version into production, whatever the gate thinks of it.
     pub fn second_version(&self) {
         let trained = self.run(&["train", "--force", "--seed", "7"]);
-        assert!(
-            matches!(trained.status.code(), Some(0 | 4)),
-            "{}",
-            errors(&trained)
-        );
+        assert!(matches!(trained.status.code(), Some(0 | 4)), "{}", errors(&trained));
         self.ok(&["models", "promote", "v2"]);
     }
 
@@ -138,10 +128,7 @@ impl TestHome {
     }
 
     pub fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap()
+        self.command(arguments).stdin(Stdio::null()).output().unwrap()
     }
 
     /// Runs the program with a text as its standard input.
@@ -152,12 +139,7 @@ impl TestHome {
     /// Runs the program and expects it to succeed.
     pub fn ok(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
-        assert_eq!(
-            output.status.code(),
-            Some(0),
-            "{arguments:?}\n{}",
-            errors(&output)
-        );
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}\n{}", errors(&output));
         String::from_utf8(output.stdout).unwrap()
     }
 
@@ -182,21 +164,12 @@ pub fn program() -> Command {
     ] {
         command.env_remove(name);
     }
-    command
-        .env("NO_COLOR", "1")
-        .env("USER", "tester")
-        .env("NO_PROXY", "127.0.0.1")
-        .env("COLUMNS", "100");
+    command.env("NO_COLOR", "1").env("USER", "tester").env("NO_PROXY", "127.0.0.1").env("COLUMNS", "100");
     command
 }
 
 pub fn with_input(mut command: Command, input: &[u8]) -> Output {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
     // The program may end before it has read everything.

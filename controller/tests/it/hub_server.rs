@@ -42,17 +42,8 @@ impl HubServer {
     pub fn start(id: &str, files: BTreeMap<String, Vec<u8>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let server = Self {
-            endpoint,
-            seen: Arc::default(),
-            faults: Arc::default(),
-        };
-        let shared = Shared {
-            id: id.to_owned(),
-            files,
-            seen: server.seen.clone(),
-            faults: server.faults.clone(),
-        };
+        let server = Self { endpoint, seen: Arc::default(), faults: Arc::default() };
+        let shared = Shared { id: id.to_owned(), files, seen: server.seen.clone(), faults: server.faults.clone() };
         let shared = Arc::new(shared);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -87,8 +78,7 @@ impl Shared {
             .map_while(Result::ok)
             .take_while(|line| !line.is_empty())
             .filter_map(|line| {
-                line.split_once(':')
-                    .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+                line.split_once(':').map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
             })
             .collect();
         let seen = Seen {
@@ -109,18 +99,9 @@ impl Shared {
         }
         let api = format!("/api/models/{}/revision/", self.id);
         if seen.path.starts_with(&api) {
-            let siblings: Vec<_> = self
-                .files
-                .keys()
-                .map(|name| serde_json::json!({"rfilename": name}))
-                .collect();
-            let body =
-                serde_json::json!({"id": self.id, "sha": COMMIT, "siblings": siblings}).to_string();
-            return response(
-                "200 OK",
-                &[("Content-Type", "application/json".into())],
-                body.as_bytes(),
-            );
+            let siblings: Vec<_> = self.files.keys().map(|name| serde_json::json!({"rfilename": name})).collect();
+            let body = serde_json::json!({"id": self.id, "sha": COMMIT, "siblings": siblings}).to_string();
+            return response("200 OK", &[("Content-Type", "application/json".into())], body.as_bytes());
         }
         let resolve = format!("/{}/resolve/{COMMIT}/", self.id);
         if let Some(name) = seen.path.strip_prefix(&resolve)
@@ -142,21 +123,10 @@ impl Shared {
         {
             return self.ranged(seen, name, bytes, &sha256(bytes), &mut faults);
         }
-        response(
-            "404 Not Found",
-            &[],
-            b"{\"error\":\"Repository not found\"}",
-        )
+        response("404 Not Found", &[], b"{\"error\":\"Repository not found\"}")
     }
 
-    fn ranged(
-        &self,
-        seen: &Seen,
-        name: &str,
-        bytes: &[u8],
-        etag: &str,
-        faults: &mut Faults,
-    ) -> Vec<u8> {
+    fn ranged(&self, seen: &Seen, name: &str, bytes: &[u8], etag: &str, faults: &mut Faults) -> Vec<u8> {
         let range = seen
             .range
             .as_deref()
@@ -166,19 +136,14 @@ impl Shared {
             return response("200 OK", &[], bytes);
         };
         let start: usize = start.parse().unwrap();
-        let end = end
-            .parse()
-            .map_or(bytes.len(), |end: usize| (end + 1).min(bytes.len()));
+        let end = end.parse().map_or(bytes.len(), |end: usize| (end + 1).min(bytes.len()));
         if start >= bytes.len() {
             return response("416 Range Not Satisfiable", &[], b"");
         }
         let headers = [
             ("ETag", format!("\"{etag}\"")),
             ("X-Repo-Commit", COMMIT.to_owned()),
-            (
-                "Content-Range",
-                format!("bytes {start}-{}/{}", end - 1, bytes.len()),
-            ),
+            ("Content-Range", format!("bytes {start}-{}/{}", end - 1, bytes.len())),
         ];
         let mut part = bytes[start..end].to_vec();
         if faults.flip.as_deref() == Some(name) && end - start > 1 {
@@ -196,10 +161,7 @@ impl Shared {
 }
 
 fn response(status: &str, headers: &[(&str, String)], body: &[u8]) -> Vec<u8> {
-    let mut head = format!(
-        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n",
-        body.len()
-    );
+    let mut head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n", body.len());
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -210,8 +172,5 @@ fn response(status: &str, headers: &[(&str, String)], body: &[u8]) -> Vec<u8> {
 }
 
 pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

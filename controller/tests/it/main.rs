@@ -1,5 +1,6 @@
 //! Tests of the whole program.
 
+mod architecture;
 mod bad_input;
 mod crash;
 mod home;

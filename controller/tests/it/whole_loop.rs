@@ -7,10 +7,7 @@ use serde_json::Value;
 use crate::home::{TestHome, errors, text};
 
 fn lines(output: &str) -> Vec<Value> {
-    output
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}")))
-        .collect()
+    output.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))).collect()
 }
 
 #[test]
@@ -26,73 +23,34 @@ fn import_train_evaluate_predict() {
     assert_eq!(imported["imported"], 3);
 
     let trained = home.json(&["train"]);
-    assert_eq!(
-        (&trained["version"], &trained["verdict"]),
-        (&"v1".into(), &"promoted".into())
-    );
+    assert_eq!((&trained["version"], &trained["verdict"]), (&"v1".into(), &"promoted".into()));
     assert!(trained["seconds"].as_f64().unwrap() > 0.0);
     assert!(trained["held_out"]["function"]["accuracy"].is_number());
     let again = home.run(&["train"]);
     assert_eq!(again.status.code(), Some(5), "{}", errors(&again));
 
-    let scores = home.json(&[
-        "evaluate",
-        "--examples",
-        examples.to_str().unwrap(),
-        "--split",
-        "test",
-    ]);
-    let keys: Vec<&str> = scores
-        .as_object()
-        .unwrap()
-        .keys()
-        .map(String::as_str)
-        .collect();
-    for key in [
-        "version",
-        "n",
-        "function",
-        "out_of_scope",
-        "arguments",
-        "exact_match",
-        "expected_calibration_error",
-    ] {
+    let scores = home.json(&["evaluate", "--examples", examples.to_str().unwrap(), "--split", "test"]);
+    let keys: Vec<&str> = scores.as_object().unwrap().keys().map(String::as_str).collect();
+    for key in ["version", "n", "function", "out_of_scope", "arguments", "exact_match", "expected_calibration_error"] {
         assert!(keys.contains(&key), "{key} is not in {keys:?}");
     }
-    assert_eq!(
-        (&scores["version"], &scores["n"]),
-        (&"v1".into(), &2.into())
-    );
+    assert_eq!((&scores["version"], &scores["n"]), (&"v1".into(), &2.into()));
 
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gzip.write_all(b"play abba\n\nwill it rain in rome\n")
-        .unwrap();
+    gzip.write_all(b"play abba\n\nwill it rain in rome\n").unwrap();
     let predicted = home.run_with(&["predict", "--json"], &gzip.finish().unwrap());
     assert_eq!(predicted.status.code(), Some(0), "{}", errors(&predicted));
     let predicted = lines(&text(&predicted));
     assert_eq!(predicted.len(), 3);
-    let keys: Vec<&str> = predicted[0]
-        .as_object()
-        .unwrap()
-        .keys()
-        .map(String::as_str)
-        .collect();
-    assert_eq!(
-        keys,
-        [
-            "text",
-            "function",
-            "arguments",
-            "confidence",
-            "alternatives",
-            "version"
-        ]
-    );
-    assert_eq!(
-        (&predicted[0]["text"], &predicted[0]["version"]),
-        (&"play abba".into(), &"v1".into())
-    );
+    let keys: Vec<&str> = predicted[0].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(keys, ["text", "function", "arguments", "confidence", "alternatives", "version"]);
+    assert_eq!((&predicted[0]["text"], &predicted[0]["version"]), (&"play abba".into(), &"v1".into()));
     assert_eq!(predicted[1]["function"], Value::Null);
+
+    let scored = home.run_with(&["predict", "--json", "--logits", "--precision", "f32"], b"play abba\n");
+    let scored = lines(&text(&scored));
+    assert!(scored[0]["function_logits"]["play"].is_number(), "{}", scored[0]);
+    assert_eq!(home.run_with(&["predict", "--logits"], b"play abba\n").status.code(), Some(2));
 }
 
 #[test]
@@ -106,10 +64,7 @@ fn a_correction_is_used_at_once_and_learned_at_the_end() {
     assert_eq!(replies[1]["calls"][0]["arguments"]["city"], "zurich");
     assert_eq!(replies[3]["text"], "Mr. Osei does.");
     let learned = &replies[4]["learned"];
-    assert!(
-        learned["verdict"] == "promoted" || learned["verdict"] == "refused",
-        "{learned}"
-    );
+    assert!(learned["verdict"] == "promoted" || learned["verdict"] == "refused", "{learned}");
 
     let list = home.json(&["models", "list"]);
     assert_eq!(list["versions"].as_array().unwrap().len(), 3);
@@ -135,16 +90,8 @@ fn a_chat_without_corrections_learns_nothing() {
     let home = TestHome::trained();
     let chat = home.run_with(&["chat"], b"play abba\n/why\n/functions\n/nonsense\n");
     assert_eq!(chat.status.code(), Some(0));
-    assert!(
-        errors(&chat).contains("nothing was corrected or taught"),
-        "{}",
-        errors(&chat)
-    );
-    assert!(
-        errors(&chat).contains("there is no /nonsense"),
-        "{}",
-        errors(&chat)
-    );
+    assert!(errors(&chat).contains("nothing was corrected or taught"), "{}", errors(&chat));
+    assert!(errors(&chat).contains("there is no /nonsense"), "{}", errors(&chat));
     assert!(text(&chat).contains("lights"), "{}", text(&chat));
 }
 
@@ -159,13 +106,7 @@ fn a_version_is_exported_and_compared() {
     // What was exported is a base again.
     let second = TestHome::empty();
     second.ok(&["init", "--base", directory.to_str().unwrap()]);
-    assert_eq!(
-        home.json(&["models", "diff", "base", "v1"])["files"]["tokenizer.json"],
-        "same"
-    );
+    assert_eq!(home.json(&["models", "diff", "base", "v1"])["files"]["tokenizer.json"], "same");
     let shown = home.ok(&["models", "show", "v1"]);
-    assert!(
-        shown.contains("v1  production") && shown.contains("decisions"),
-        "{shown}"
-    );
+    assert!(shown.contains("v1  production") && shown.contains("decisions"), "{shown}");
 }

@@ -24,14 +24,7 @@ type Item = Result<Imported, LineError>;
 /// A record a row.
 pub(super) fn rows<R: Read>(lines: TextLines<R>) -> impl Iterator<Item = Item> {
     let file = lines.file.clone();
-    Rows {
-        lines,
-        again: VecDeque::new(),
-        header: None,
-        pending: VecDeque::new(),
-        file,
-        done: false,
-    }
+    Rows { lines, again: VecDeque::new(), header: None, pending: VecDeque::new(), file, done: false }
 }
 
 /// Whether a file's first line is a header that is known.
@@ -58,13 +51,8 @@ impl Header {
                 .collect();
             let has = |name: &str| names.iter().any(|known| known == name);
             let known = (TEXT.into_iter().any(has) && FUNCTION.into_iter().any(has))
-                || ANSWERS
-                    .iter()
-                    .any(|[question, answer]| has(question) && has(answer));
-            known.then_some(Self {
-                delimiter: *delimiter,
-                names,
-            })
+                || ANSWERS.iter().any(|[question, answer]| has(question) && has(answer));
+            known.then_some(Self { delimiter: *delimiter, names })
         })
     }
 }
@@ -194,11 +182,7 @@ fn read_row(header: &Header, row: &str, file: &File, number: u64) -> Vec<Item> {
     let values = fields(row, header.delimiter);
     if values.len() != header.names.len() {
         return wrong(
-            format!(
-                "the header has {} fields and this row {}",
-                header.names.len(),
-                values.len()
-            ),
+            format!("the header has {} fields and this row {}", header.names.len(), values.len()),
             "put quotes around texts that contain the delimiter",
         );
     }

@@ -74,10 +74,7 @@ pub(super) fn detect(head: &[u8], name: &str) -> Option<Format> {
 /// One object a line, or one that goes over several.
 fn object_format(head: &[u8]) -> Format {
     let mut lines = head.split(|byte| *byte == b'\n');
-    let first = lines
-        .by_ref()
-        .find(|line| !line.iter().all(u8::is_ascii_whitespace))
-        .unwrap_or_default();
+    let first = lines.by_ref().find(|line| !line.iter().all(u8::is_ascii_whitespace)).unwrap_or_default();
     // A first line that is broken, among whole ones, does not make a document of the file.
     let whole = |line: &[u8]| serde_json::from_slice::<Map<String, Value>>(line).is_ok();
     match whole(first) || lines.take(2).any(whole) {

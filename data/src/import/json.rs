@@ -34,10 +34,7 @@ pub(super) fn lines<R: Read>(lines: TextLines<R>) -> impl Iterator<Item = Item> 
 /// The records of a document.
 pub(super) fn document<R: Read>(reader: BufReader<R>, file: File) -> impl Iterator<Item = Item> {
     let mut bytes = Vec::new();
-    let failed = reader
-        .take(MAX_DOCUMENT_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .err();
+    let failed = reader.take(MAX_DOCUMENT_BYTES + 1).read_to_end(&mut bytes).err();
     let mut pending = VecDeque::new();
     if bytes.len() as u64 > MAX_DOCUMENT_BYTES {
         pending.push_back(Err(file.error(
@@ -47,26 +44,13 @@ pub(super) fn document<R: Read>(reader: BufReader<R>, file: File) -> impl Iterat
         )));
         bytes.clear();
     }
-    Document {
-        file,
-        bytes,
-        at: 0,
-        line: 1,
-        counted: 0,
-        resume: None,
-        pending,
-        failed,
-    }
+    Document { file, bytes, at: 0, line: 1, counted: 0, resume: None, pending, failed }
 }
 
 fn json_error(file: &File, line: u64, error: &serde_json::Error) -> LineError {
     // Within a document, serde counts the lines of the record.
     let line = line + (error.line() as u64).saturating_sub(1);
-    file.error(
-        line,
-        format!("not JSON: {}", json_message(error)),
-        "correct the line and import the file again",
-    )
+    file.error(line, format!("not JSON: {}", json_message(error)), "correct the line and import the file again")
 }
 
 struct Document {
@@ -139,9 +123,7 @@ impl Document {
         self.at = end.max(start + 1);
         match serde_json::from_slice::<Value>(&self.bytes[start..self.at]) {
             Ok(value) => self.pending.extend(schema::read(&value, &self.file, line)),
-            Err(error) => self
-                .pending
-                .push_back(Err(json_error(&self.file, line, &error))),
+            Err(error) => self.pending.push_back(Err(json_error(&self.file, line, &error))),
         }
     }
 
@@ -174,9 +156,7 @@ impl Document {
 
     fn line_at(&mut self, at: usize) -> u64 {
         if at > self.counted {
-            let newlines = self.bytes[self.counted..at]
-                .iter()
-                .filter(|byte| **byte == b'\n');
+            let newlines = self.bytes[self.counted..at].iter().filter(|byte| **byte == b'\n');
             self.line += newlines.count() as u64;
             self.counted = at;
         }

@@ -59,14 +59,8 @@ impl Iterator for Examples<'_> {
 
 /// Reads a file, plain or gzip; `name` is what errors and origins call it, and its ending tells the format where the
 /// content leaves that open.
-pub fn read_examples<'a>(
-    reader: impl Read + 'a,
-    name: &str,
-    format: Option<Format>,
-) -> Examples<'a> {
-    let file = File {
-        name: name.to_owned(),
-    };
+pub fn read_examples<'a>(reader: impl Read + 'a, name: &str, format: Option<Format>) -> Examples<'a> {
+    let file = File { name: name.to_owned() };
     let (head, reader) = decode::decode(reader);
     let format = match format {
         _ if head.starts_with(&[0xff, 0xfe]) || head.starts_with(&[0xfe, 0xff]) => {
@@ -104,12 +98,7 @@ struct File {
 
 impl File {
     fn error(&self, line: u64, message: impl Into<String>, hint: impl Into<String>) -> LineError {
-        LineError {
-            file: self.name.clone(),
-            line,
-            message: message.into(),
-            hint: hint.into(),
-        }
+        LineError { file: self.name.clone(), line, message: message.into(), hint: hint.into() }
     }
 
     fn origin(&self, line: u64) -> String {
@@ -119,16 +108,10 @@ impl File {
     /// The file breaks off.
     fn read_error(&self, line: u64, error: &std::io::Error) -> LineError {
         match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => self.error(
-                line,
-                "the compressed data ends early",
-                "get the file again; the lines before it were read",
-            ),
-            _ => self.error(
-                line,
-                format!("cannot be read: {error}"),
-                "check the file; the lines before it were read",
-            ),
+            std::io::ErrorKind::UnexpectedEof => {
+                self.error(line, "the compressed data ends early", "get the file again; the lines before it were read")
+            }
+            _ => self.error(line, format!("cannot be read: {error}"), "check the file; the lines before it were read"),
         }
     }
 }
@@ -141,10 +124,7 @@ struct TextLines<R> {
 
 impl<R: Read> TextLines<R> {
     fn new(reader: BufReader<R>, file: File) -> Self {
-        Self {
-            lines: Some(Lines::new(reader)),
-            file,
-        }
+        Self { lines: Some(Lines::new(reader)), file }
     }
 }
 

@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 use super::{File, Imported};
 use crate::error::LineError;
 use crate::example::{
-    AnswerSpan, Example, OUT_OF_SCOPE, QuestionExample, RetrievalPair, Slot, Source, SplitName,
-    TaughtAnswer, check_slots,
+    AnswerSpan, Example, OUT_OF_SCOPE, QuestionExample, RetrievalPair, Slot, Source, SplitName, TaughtAnswer,
+    check_slots,
 };
 
 /// The keys under which a document has its records.
@@ -16,8 +16,7 @@ pub(super) const TEXT: [&str; 4] = ["text", "utterance", "query", "sentence"];
 /// The names of its function.
 pub(super) const FUNCTION: [&str; 4] = ["intent", "function", "label", "category"];
 /// The names of a question with its answer.
-pub(super) const ANSWERS: [[&str; 2]; 2] =
-    [["question", "answer"], ["user_message", "ai_response"]];
+pub(super) const ANSWERS: [[&str; 2]; 2] = [["question", "answer"], ["user_message", "ai_response"]];
 
 type Item = Result<Imported, LineError>;
 type Fields = Map<String, Value>;
@@ -29,34 +28,22 @@ struct Problem {
 }
 
 fn problem<T>(message: impl Into<String>, hint: impl Into<String>) -> Result<T, Problem> {
-    Err(Problem {
-        message: message.into(),
-        hint: hint.into(),
-    })
+    Err(Problem { message: message.into(), hint: hint.into() })
 }
 
 /// Reads a record; those of one that holds others are all of its line.
 pub(super) fn read(value: &Value, file: &File, line: u64) -> Vec<Item> {
     let origin = file.origin(line);
-    let report = |item: Result<Imported, Problem>| {
-        item.map_err(|Problem { message, hint }| file.error(line, message, hint))
-    };
+    let report =
+        |item: Result<Imported, Problem>| item.map_err(|Problem { message, hint }| file.error(line, message, hint));
     let Value::Object(fields) = value else {
-        let wrong = problem(
-            "not an object",
-            "write {\"text\":…,\"intent\":…} or {\"question\":…,\"answer\":…}",
-        );
+        let wrong = problem("not an object", "write {\"text\":…,\"intent\":…} or {\"question\":…,\"answer\":…}");
         return vec![report(wrong)];
     };
     let is_record = TEXT.iter().any(|key| fields.contains_key(*key));
-    let contained = CONTAINERS
-        .iter()
-        .find_map(|key| fields.get(*key).and_then(Value::as_array));
+    let contained = CONTAINERS.iter().find_map(|key| fields.get(*key).and_then(Value::as_array));
     if let Some(records) = contained.filter(|_| !is_record) {
-        return records
-            .iter()
-            .flat_map(|record| read(record, file, line))
-            .collect();
+        return records.iter().flat_map(|record| read(record, file, line)).collect();
     }
     if let Some(Value::Array(paragraphs)) = fields.get("paragraphs") {
         return paragraphs
@@ -71,11 +58,8 @@ pub(super) fn read(value: &Value, file: &File, line: u64) -> Vec<Item> {
 /// The questions of SQuAD's own nested form, each with its passage and title.
 fn article(article: &Fields, paragraph: &Value) -> Vec<Fields> {
     let questions = paragraph.get("qas").and_then(Value::as_array);
-    let inherited = [
-        ("title", article.get("title")),
-        ("split", article.get("split")),
-        ("context", paragraph.get("context")),
-    ];
+    let inherited =
+        [("title", article.get("title")), ("split", article.get("split")), ("context", paragraph.get("context"))];
     questions
         .into_iter()
         .flatten()
@@ -181,9 +165,7 @@ fn slots(slots: Option<&Value>) -> Result<Vec<Slot>, Problem> {
                     None => problem(format!("an argument has no number `{key}`"), FORM),
                 }
             };
-            let name = ["name", "slot", "entity"]
-                .iter()
-                .find_map(|key| slot.get(*key).and_then(Value::as_str));
+            let name = ["name", "slot", "entity"].iter().find_map(|key| slot.get(*key).and_then(Value::as_str));
             let Some(name) = name else {
                 return problem("an argument has no `name`", FORM);
             };
@@ -192,12 +174,7 @@ fn slots(slots: Option<&Value>) -> Result<Vec<Slot>, Problem> {
                 Some(Value::String(value)) => value,
                 Some(_) => return problem(format!("the value of `{name}` is no string"), FORM),
             };
-            Ok(Slot {
-                name: name.to_owned(),
-                start: place("start")?,
-                end: place("end")?,
-                value: value.to_owned(),
-            })
+            Ok(Slot { name: name.to_owned(), start: place("start")?, end: place("end")?, value: value.to_owned() })
         })
         .collect()
 }
@@ -225,25 +202,16 @@ fn question(fields: &Fields, origin: &str) -> Result<QuestionExample, Problem> {
 /// The answers as a list of objects, or as an object of lists.
 fn answer_spans(answers: &Value, context: &str) -> Result<Vec<AnswerSpan>, Problem> {
     const FORM: &str = "write [{\"text\":…,\"start\":…}]";
-    let start_of = |answer: &Value| {
-        ["start", "answer_start"]
-            .iter()
-            .find_map(|key| answer.get(*key).cloned())
-    };
+    let start_of = |answer: &Value| ["start", "answer_start"].iter().find_map(|key| answer.get(*key).cloned());
     let pairs: Vec<(Option<Value>, Option<Value>)> = match answers {
-        Value::Array(answers) => answers
-            .iter()
-            .map(|answer| (answer.get("text").cloned(), start_of(answer)))
-            .collect(),
+        Value::Array(answers) => answers.iter().map(|answer| (answer.get("text").cloned(), start_of(answer))).collect(),
         Value::Object(lists) => {
             let texts = lists.get("text").and_then(Value::as_array);
             let starts = start_of(answers);
             let starts = starts.as_ref().and_then(Value::as_array);
             let text_list = texts.into_iter().flatten().cloned().map(Some);
             let start_list = starts.into_iter().flatten().cloned().map(Some);
-            text_list
-                .zip(start_list.chain(std::iter::repeat(None)))
-                .collect()
+            text_list.zip(start_list.chain(std::iter::repeat(None))).collect()
         }
         _ => return problem("`answers` is no array", FORM),
     };
@@ -261,10 +229,7 @@ fn span(text: String, start: Option<Value>, context: &str) -> Result<AnswerSpan,
     let Some(start) = start.filter(|start| !start.is_null()) else {
         let mut places = context.match_indices(&text);
         return match (places.next(), places.next()) {
-            (Some((at, _)), None) => Ok(AnswerSpan {
-                start: count(at),
-                text,
-            }),
+            (Some((at, _)), None) => Ok(AnswerSpan { start: count(at), text }),
             _ => problem(
                 format!("the answer `{text}` has no `start` and is not once in the context"),
                 "add the place of its first character as `start`",
@@ -286,10 +251,9 @@ fn span(text: String, start: Option<Value>, context: &str) -> Result<AnswerSpan,
 
 fn words(fields: &Fields, key: &str) -> Result<String, Problem> {
     match fields.get(key) {
-        Some(Value::String(text)) if text.trim().is_empty() => problem(
-            format!("`{key}` is empty"),
-            "fill it in, or remove the record",
-        ),
+        Some(Value::String(text)) if text.trim().is_empty() => {
+            problem(format!("`{key}` is empty"), "fill it in, or remove the record")
+        }
         Some(Value::String(text)) => Ok(text.clone()),
         Some(_) => problem(format!("`{key}` is no string"), "write it in quotes"),
         None => problem(format!("no `{key}`"), format!("add `{key}`")),

@@ -35,10 +35,7 @@ pub struct ImportOptions {
 
 impl Default for ImportOptions {
     fn default() -> Self {
-        Self {
-            format: None,
-            fault: fault::none(),
-        }
+        Self { format: None, fault: fault::none() }
     }
 }
 
@@ -92,12 +89,7 @@ pub enum Stored {
 ///
 /// # Errors
 /// When the home cannot be written. Wrong lines are no error: they are in the summary.
-pub fn import(
-    home: &Home,
-    reader: impl Read,
-    name: &str,
-    options: &ImportOptions,
-) -> Result<ImportSummary> {
+pub fn import(home: &Home, reader: impl Read, name: &str, options: &ImportOptions) -> Result<ImportSummary> {
     let directory = home.examples_dir();
     create_private_dir(&directory).map_err(Error::io("create the directory", &directory))?;
     remove_leftovers(&directory);
@@ -140,9 +132,7 @@ pub fn import(
     }
     if answers.lines > 0 {
         let mut lines = answers.finish()?;
-        lines
-            .rewind()
-            .map_err(Error::io("read", &home.memory_path()))?;
+        lines.rewind().map_err(Error::io("read", &home.memory_path()))?;
         Memory::open(home, options.fault.clone())?.append_lines(lines.as_file_mut())?;
     }
     if examples.lines > 0 {
@@ -164,9 +154,7 @@ pub fn stored(home: &Home) -> Result<impl Iterator<Item = Result<Stored>> + use<
         entries => {
             for entry in entries.map_err(Error::io("read", &directory))? {
                 let path = entry.map_err(Error::io("read", &directory))?.path();
-                let hidden = path
-                    .file_name()
-                    .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+                let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
                 if !hidden && path.extension().is_some_and(|ending| ending == "jsonl") {
                     paths.push(path);
                 }
@@ -174,12 +162,10 @@ pub fn stored(home: &Home) -> Result<impl Iterator<Item = Result<Stored>> + use<
         }
     }
     paths.sort();
-    Ok(paths
-        .into_iter()
-        .flat_map(|path| match RecordLines::open(&path) {
-            Ok(lines) => Box::new(lines) as Box<dyn Iterator<Item = Result<Stored>>>,
-            Err(error) => Box::new(std::iter::once(Err(error))),
-        }))
+    Ok(paths.into_iter().flat_map(|path| match RecordLines::open(&path) {
+        Ok(lines) => Box::new(lines) as Box<dyn Iterator<Item = Result<Stored>>>,
+        Err(error) => Box::new(std::iter::once(Err(error))),
+    }))
 }
 
 /// The imported examples of a home.
@@ -210,18 +196,11 @@ fn known_answers(home: &Home) -> Result<HashSet<u64>> {
 /// The name of an imported file in the home: that of the file without its directory and endings.
 pub(crate) fn stem_of(name: &str) -> String {
     let file = name.rsplit(['/', '\\']).next().unwrap_or_default();
-    let file = match file
-        .len()
-        .checked_sub(3)
-        .and_then(|at| file.split_at_checked(at))
-    {
+    let file = match file.len().checked_sub(3).and_then(|at| file.split_at_checked(at)) {
         Some((stem, ending)) if ending.eq_ignore_ascii_case(".gz") => stem,
         _ => file,
     };
-    let stem = file
-        .rsplit_once('.')
-        .map_or(file, |(stem, _)| stem)
-        .trim_start_matches(['.', '-']);
+    let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem).trim_start_matches(['.', '-']);
     let stem: String = stem
         .chars()
         .map(|character| match character {
@@ -260,14 +239,9 @@ impl<'a> Spool<'a> {
     }
 
     fn write<T: Serialize>(&mut self, record: &T) -> Result<()> {
-        let line = to_line(record).map_err(|source| Error::Encode {
-            path: self.target.clone(),
-            source,
-        })?;
+        let line = to_line(record).map_err(|source| Error::Encode { path: self.target.clone(), source })?;
         self.lines += 1;
-        self.file
-            .write_all(line.as_bytes())
-            .map_err(Error::io("write", &self.target))
+        self.file.write_all(line.as_bytes()).map_err(Error::io("write", &self.target))
     }
 
     fn finish(self) -> Result<NamedTempFile> {
@@ -302,9 +276,7 @@ fn remove_leftovers(directory: &Path) {
         return;
     };
     for path in entries.flatten().map(|entry| entry.path()) {
-        let temporary = path
-            .file_name()
-            .is_some_and(|name| name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes()));
+        let temporary = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes()));
         if temporary && File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
             // Left-overs cost room and nothing else: the import does not depend on it.
             let _ = fs::remove_file(&path);

@@ -40,12 +40,7 @@ pub(super) fn is_start(head: &[u8]) -> bool {
 /// A pair a question.
 pub(super) fn pairs<R: Read>(lines: TextLines<R>) -> impl Iterator<Item = Item> {
     let file = lines.file.clone();
-    Pairs {
-        lines: Some(lines),
-        pair: None,
-        pending: VecDeque::new(),
-        file,
-    }
+    Pairs { lines: Some(lines), pair: None, pending: VecDeque::new(), file }
 }
 
 struct Pair {
@@ -87,11 +82,7 @@ impl<R: Read> Pairs<R> {
         match (speaker_of(line), &mut self.pair) {
             (Some((Speaker::User, text)), _) => {
                 self.finish();
-                self.pair = Some(Pair {
-                    line: number,
-                    question: text.to_owned(),
-                    answer: None,
-                });
+                self.pair = Some(Pair { line: number, question: text.to_owned(), answer: None });
             }
             (Some((Speaker::Assistant, text)), Some(pair)) if pair.answer.is_none() => {
                 pair.answer = Some(text.to_owned());
@@ -119,23 +110,14 @@ impl<R: Read> Pairs<R> {
 
     /// Hands out the pair that was read.
     fn finish(&mut self) {
-        let Some(Pair {
-            line,
-            question,
-            answer,
-        }) = self.pair.take()
-        else {
+        let Some(Pair { line, question, answer }) = self.pair.take() else {
             return;
         };
         let question = question.trim();
         let answer = answer.as_deref().map(str::trim).unwrap_or_default();
         self.pending.push_back(match (question, answer) {
             ("", _) => Err(self.file.error(line, "the question is empty", "fill it in")),
-            (_, "") => Err(self.file.error(
-                line,
-                "a question without an answer",
-                "write `AI: …` behind it",
-            )),
+            (_, "") => Err(self.file.error(line, "a question without an answer", "write `AI: …` behind it")),
             (question, answer) => Ok(Imported::Answer(TaughtAnswer {
                 question: question.to_owned(),
                 answer: answer.to_owned(),

@@ -94,17 +94,11 @@ fn session_of(path: &str) -> Option<&str> {
 }
 
 fn session_line(id: &str, content: &[u8]) -> String {
-    let records = content
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty())
-        .map(|line| read(id, line));
+    let records = content.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| read(id, line));
     let Ok(session) = summarise(id, id.into(), records) else {
         return id.to_owned();
     };
-    let said = session
-        .first_text
-        .map(|text| format!(" \"{}\"", quoted(&text)))
-        .unwrap_or_default();
+    let said = session.first_text.map(|text| format!(" \"{}\"", quoted(&text))).unwrap_or_default();
     format!(
         "{id} {:.0} {}, {}{said}",
         session.started,
@@ -114,14 +108,8 @@ fn session_line(id: &str, content: &[u8]) -> String {
 }
 
 fn read(id: &str, line: &[u8]) -> Result<Record> {
-    let broken = |message: String| {
-        Error::Line(LineError {
-            file: id.to_owned(),
-            line: 0,
-            message,
-            hint: String::new(),
-        })
-    };
+    let broken =
+        |message: String| Error::Line(LineError { file: id.to_owned(), line: 0, message, hint: String::new() });
     let text = std::str::from_utf8(line).map_err(|error| broken(error.to_string()))?;
     Record::from_line(text).map_err(|error| broken(error.to_string()))
 }
@@ -170,10 +158,7 @@ mod tests {
 
     #[test]
     fn a_quotation_is_one_short_line() {
-        assert_eq!(
-            quoted("wake me\n\tup \u{7} at seven"),
-            "wake me up at seven"
-        );
+        assert_eq!(quoted("wake me\n\tup \u{7} at seven"), "wake me up at seven");
         let long = quoted("wake me up at seven in the morning on friday and on saturday");
         assert_eq!(long, "wake me up at seven in the morning on…");
         assert!(quoted(&"é".repeat(1_000_000)).chars().count() <= MAX_QUOTED);

@@ -29,12 +29,7 @@ pub(super) fn build(
     old: Option<&Tree<'_>>,
     since: Option<i64>,
 ) -> Result<(Oid, Vec<Change>)> {
-    let mut builder = Builder {
-        git,
-        repository,
-        since,
-        changes: Vec::new(),
-    };
+    let mut builder = Builder { git, repository, since, changes: Vec::new() };
     let tree = match builder.directory(git.directory, "", old)? {
         Some(tree) => tree,
         None => builder.write(None, &[])?,
@@ -57,12 +52,7 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     /// The tree of a directory; `None` when nothing is in it.
-    fn directory(
-        &mut self,
-        directory: &Path,
-        prefix: &str,
-        old: Option<&Tree<'_>>,
-    ) -> Result<Option<Oid>> {
+    fn directory(&mut self, directory: &Path, prefix: &str, old: Option<&Tree<'_>>) -> Result<Option<Oid>> {
         let mut entries = Vec::new();
         // The directories in it report for themselves what is gone.
         let mut present = HashSet::new();
@@ -77,12 +67,10 @@ impl Builder<'_> {
                 present.insert(name.clone());
                 let repository = self.repository;
                 let old = old.and_then(|tree| old_tree(repository, tree, &name));
-                self.directory(&path, &format!("{relative}/"), old.as_ref())?
-                    .map(|id| (id, FileMode::Tree))
+                self.directory(&path, &format!("{relative}/"), old.as_ref())?.map(|id| (id, FileMode::Tree))
             } else if metadata.is_file() {
                 let old = old.and_then(|tree| old_id(tree, &name, ObjectType::Blob));
-                self.file(&path, relative, &metadata, old)?
-                    .map(|id| (id, FileMode::Blob))
+                self.file(&path, relative, &metadata, old)?.map(|id| (id, FileMode::Blob))
             } else {
                 None
             };
@@ -119,35 +107,20 @@ impl Builder<'_> {
             content.truncate(whole.map_or(0, |at| at + 1));
         }
         self.git.step("snapshot.blob")?;
-        let id = self
-            .repository
-            .blob(&content)
-            .map_err(self.git.error("store a file"))?;
+        let id = self.repository.blob(&content).map_err(self.git.error("store a file"))?;
         if old != Some(id) {
             let lines_before = old.map(|old| self.lines_of(old));
-            self.changes.push(Change {
-                path: relative,
-                lines_before,
-                content: Some(content),
-            });
+            self.changes.push(Change { path: relative, lines_before, content: Some(content) });
         }
         Ok(Some(id))
     }
 
     /// Whether a file is what it was, from its size and time: most of the log never changes again.
     fn is_unchanged(&self, metadata: &fs::Metadata, old: Oid) -> bool {
-        let written = metadata
-            .modified()
-            .ok()
-            .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        let since = self
-            .since
-            .and_then(|seconds| u64::try_from(seconds).ok())
-            .map(Duration::from_secs);
+        let written = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let since = self.since.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
         // A commit's time has no fractions, and its files were read before it: leave a margin.
-        let earlier = written
-            .zip(since)
-            .is_some_and(|(written, since)| written + Duration::from_secs(5) < since);
+        let earlier = written.zip(since).is_some_and(|(written, since)| written + Duration::from_secs(5) < since);
         let size = || {
             let header = self.repository.odb().and_then(|odb| odb.read_header(old));
             header.ok().map(|(size, _)| size as u64)
@@ -166,10 +139,7 @@ impl Builder<'_> {
         };
         let same = old.filter(|tree| {
             tree.len() == entries.len()
-                && entries.iter().all(|entry| {
-                    tree.get_name(&entry.name)
-                        .is_some_and(|old| old.id() == entry.id)
-                })
+                && entries.iter().all(|entry| tree.get_name(&entry.name).is_some_and(|old| old.id() == entry.id))
         });
         match same {
             Some(tree) => Ok(tree.id()),
@@ -189,19 +159,13 @@ impl Builder<'_> {
                 let tree = self.repository.find_tree(entry.id()).ok();
                 self.report_gone(&format!("{path}/"), tree.as_ref(), &HashSet::new());
             } else {
-                self.changes.push(Change {
-                    path,
-                    lines_before: Some(self.lines_of(entry.id())),
-                    content: None,
-                });
+                self.changes.push(Change { path, lines_before: Some(self.lines_of(entry.id())), content: None });
             }
         }
     }
 
     fn lines_of(&self, blob: Oid) -> usize {
-        self.repository
-            .find_blob(blob)
-            .map_or(0, |blob| count_lines(blob.content()))
+        self.repository.find_blob(blob).map_or(0, |blob| count_lines(blob.content()))
     }
 }
 
@@ -215,9 +179,7 @@ fn old_tree<'r>(repository: &'r Repository, tree: &Tree<'_>, name: &str) -> Opti
 }
 
 fn old_id(tree: &Tree<'_>, name: &str, kind: ObjectType) -> Option<Oid> {
-    tree.get_name(name)
-        .filter(|entry| entry.kind() == Some(kind))
-        .map(|entry| entry.id())
+    tree.get_name(name).filter(|entry| entry.kind() == Some(kind)).map(|entry| entry.id())
 }
 
 /// The names in a directory in their order, without hidden and temporary ones.

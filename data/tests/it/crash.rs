@@ -7,14 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use mynah_data::{
-    FaultPoint, Home, ImportOptions, Log, LogOptions, Record, fault, import, imported_examples,
-    taught_answers,
+    FaultPoint, Home, ImportOptions, Log, LogOptions, Record, fault, import, imported_examples, taught_answers,
 };
 
 use crate::support::{full_at, full_in, home, turn};
 
-const FILE: &str =
-    "{\"text\":\"play jazz\",\"intent\":\"play\"}\n{\"question\":\"why\",\"answer\":\"because\"}\n";
+const FILE: &str = "{\"text\":\"play jazz\",\"intent\":\"play\"}\n{\"question\":\"why\",\"answer\":\"because\"}\n";
 
 fn converse(home: &Home, fault: FaultPoint) -> (usize, usize) {
     let log = Log::open_with(home, LogOptions { fault });
@@ -68,22 +66,13 @@ fn a_line_that_could_not_be_cut_off_is_cut_off_by_the_next_writer() {
     let (_directory, home) = home();
     let log = Log::open(&home);
     let mut session = log.start_session("chat").unwrap();
-    session
-        .append(&Record::Interaction(turn(session.id(), "one")))
-        .unwrap();
-    let torn = format!(
-        "{}{{\"schema\":1,",
-        fs::read_to_string(session.path()).unwrap()
-    );
+    session.append(&Record::Interaction(turn(session.id(), "one"))).unwrap();
+    let torn = format!("{}{{\"schema\":1,", fs::read_to_string(session.path()).unwrap());
     fs::write(session.path(), &torn).unwrap();
-    let failing = LogOptions {
-        fault: full_in("log.truncate"),
-    };
+    let failing = LogOptions { fault: full_in("log.truncate") };
     assert!(Log::open_with(&home, failing).reopen(session.id()).is_err());
     assert_eq!(turns(&home), 1);
-    session
-        .append(&Record::Interaction(turn(session.id(), "two")))
-        .unwrap();
+    session.append(&Record::Interaction(turn(session.id(), "two"))).unwrap();
     assert_eq!(turns(&home), 2);
 }
 
@@ -92,39 +81,19 @@ fn an_import_is_whole_or_absent() {
     let before = "{\"text\":\"old\",\"intent\":\"old\"}\n";
     for n in 0.. {
         let (_directory, home) = home();
-        import(
-            &home,
-            before.as_bytes(),
-            "file.jsonl",
-            &ImportOptions::default(),
-        )
-        .unwrap();
+        import(&home, before.as_bytes(), "file.jsonl", &ImportOptions::default()).unwrap();
         let (fault, calls) = full_at(n);
-        let options = ImportOptions {
-            fault,
-            ..ImportOptions::default()
-        };
+        let options = ImportOptions { fault, ..ImportOptions::default() };
         let result = import(&home, FILE.as_bytes(), "file.jsonl", &options);
-        let texts: Vec<String> = imported_examples(&home)
-            .unwrap()
-            .map(|example| example.unwrap().text)
-            .collect();
-        assert!(
-            texts == ["old"] || texts == ["play jazz"],
-            "fault {n}: {texts:?}"
-        );
+        let texts: Vec<String> = imported_examples(&home).unwrap().map(|example| example.unwrap().text).collect();
+        assert!(texts == ["old"] || texts == ["play jazz"], "fault {n}: {texts:?}");
         if calls.load(Ordering::SeqCst) <= n {
             assert_eq!(result.unwrap().imported(), 2);
             assert!(n >= 8, "{n} steps only");
             return;
         }
         assert!(result.is_err(), "fault {n}");
-        let again = import(
-            &home,
-            FILE.as_bytes(),
-            "file.jsonl",
-            &ImportOptions::default(),
-        );
+        let again = import(&home, FILE.as_bytes(), "file.jsonl", &ImportOptions::default());
         assert_eq!(again.unwrap().imported(), 2);
         assert_eq!(taught_answers(&home).unwrap().count(), 1, "fault {n}");
         let names: Vec<_> = fs::read_dir(home.examples_dir()).unwrap().collect();
@@ -142,30 +111,19 @@ fn every_durable_step_is_listed_and_every_listed_step_happens() {
     });
     let (_directory, home) = home();
     converse(&home, fault.clone());
-    let log = Log::open_with(
-        &home,
-        LogOptions {
-            fault: fault.clone(),
-        },
-    );
+    let log = Log::open_with(&home, LogOptions { fault: fault.clone() });
     let id = log.session_ids().unwrap().remove(0);
     let path = log.session(&id).unwrap().path;
     fs::write(&path, "torn").unwrap();
     log.reopen(&id).unwrap();
-    let options = ImportOptions {
-        fault: fault.clone(),
-        ..ImportOptions::default()
-    };
+    let options = ImportOptions { fault: fault.clone(), ..ImportOptions::default() };
     import(&home, FILE.as_bytes(), "file.jsonl", &options).unwrap();
     fs::write(home.memory_path(), "torn").unwrap();
     import(&home, FILE.as_bytes(), "file.jsonl", &options).unwrap();
     #[cfg(feature = "git")]
     mynah_data::snapshot::snapshot_with(&home, "test", &fault).unwrap();
-    let listed: BTreeSet<&str> = fault::STEPS
-        .iter()
-        .copied()
-        .filter(|step| cfg!(feature = "git") || !step.starts_with("snapshot."))
-        .collect();
+    let listed: BTreeSet<&str> =
+        fault::STEPS.iter().copied().filter(|step| cfg!(feature = "git") || !step.starts_with("snapshot.")).collect();
     assert_eq!(*seen.lock().unwrap(), listed);
 }
 
@@ -187,12 +145,7 @@ fn a_process_that_dies() {
     });
     home.create().unwrap();
     let _lock = home.lock("home").unwrap();
-    let log = Log::open_with(
-        &home,
-        LogOptions {
-            fault: fault.clone(),
-        },
-    );
+    let log = Log::open_with(&home, LogOptions { fault: fault.clone() });
     let mut session = log.start_session("chat").unwrap();
     for text in ["one", "two"] {
         let turn = turn(session.id(), text);
@@ -200,10 +153,7 @@ fn a_process_that_dies() {
         println!("acknowledged {}", turn.id);
     }
     session.end("quit").unwrap();
-    let options = ImportOptions {
-        fault: fault.clone(),
-        ..ImportOptions::default()
-    };
+    let options = ImportOptions { fault: fault.clone(), ..ImportOptions::default() };
     import(&home, FILE.as_bytes(), "file.jsonl", &options).unwrap();
     println!("imported");
     #[cfg(feature = "git")]
@@ -227,10 +177,8 @@ fn what_a_killed_process_acknowledged_is_there_and_the_next_one_works() {
             .unwrap();
         let said = String::from_utf8(child.stdout).unwrap();
         let log = Log::open(&home);
-        let acknowledged: Vec<&str> = said
-            .lines()
-            .filter_map(|line| line.split_once("acknowledged ").map(|(_, id)| id.trim()))
-            .collect();
+        let acknowledged: Vec<&str> =
+            said.lines().filter_map(|line| line.split_once("acknowledged ").map(|(_, id)| id.trim())).collect();
         for id in &acknowledged {
             assert!(log.find_interaction(id).unwrap().is_some(), "step {step}");
         }
@@ -246,12 +194,7 @@ fn what_a_killed_process_acknowledged_is_there_and_the_next_one_works() {
             log.reopen(&session.id).unwrap().end("interrupted").unwrap();
         }
         assert_eq!(log.unfinished().unwrap(), []);
-        let again = import(
-            &home,
-            FILE.as_bytes(),
-            "file.jsonl",
-            &ImportOptions::default(),
-        );
+        let again = import(&home, FILE.as_bytes(), "file.jsonl", &ImportOptions::default());
         assert_eq!(again.unwrap().imported(), 2);
         assert_eq!(taught_answers(&home).unwrap().count(), 1);
         #[cfg(feature = "git")]

@@ -7,8 +7,8 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use mynah_data::{
-    Example, Format, ImportOptions, Imported, LineError, SplitName, import, imported_examples,
-    read_examples, taught_answers,
+    Example, Format, ImportOptions, Imported, LineError, SplitName, import, imported_examples, read_examples,
+    taught_answers,
 };
 use proptest::prelude::*;
 
@@ -51,10 +51,7 @@ fn answers(bytes: &[u8], name: &str) -> Vec<(String, String, String)> {
 }
 
 fn rendered(errors: &[LineError]) -> String {
-    errors
-        .iter()
-        .map(|error| format!("{error}\n  hint: {}\n", error.hint()))
-        .collect()
+    errors.iter().map(|error| format!("{error}\n  hint: {}\n", error.hint())).collect()
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -70,10 +67,7 @@ fn json_lines_with_a_mark_crlf_blank_lines_and_gzip() {
     let plain = examples(LINES.as_bytes(), "x.jsonl");
     assert_eq!(plain[0].slots, [slot("city", 8, 12, "Bonn")]);
     assert_eq!(plain[0].split, Some(SplitName::HeldOut));
-    assert_eq!(
-        (plain[1].function.as_str(), plain[1].origin.as_str()),
-        ("oos", "x.jsonl:2")
-    );
+    assert_eq!((plain[1].function.as_str(), plain[1].origin.as_str()), ("oos", "x.jsonl:2"));
     let windows = format!("\u{feff}{}", LINES.replace('\n', "\r\n"));
     assert_eq!(examples(windows.as_bytes(), "x.jsonl"), plain);
     assert_eq!(examples(&gzip(LINES.as_bytes()), "x.jsonl"), plain);
@@ -84,10 +78,8 @@ fn json_lines_with_a_mark_crlf_blank_lines_and_gzip() {
     let members = [gzip(first.as_bytes()), gzip(second.as_bytes())].concat();
     assert_eq!(examples(&members, "x.jsonl"), plain);
     let blank = LINES.replace('\n', "\n\n  \n");
-    let origins: Vec<String> = examples(blank.as_bytes(), "x.jsonl")
-        .into_iter()
-        .map(|example| example.origin)
-        .collect();
+    let origins: Vec<String> =
+        examples(blank.as_bytes(), "x.jsonl").into_iter().map(|example| example.origin).collect();
     assert_eq!(origins, ["x.jsonl:1", "x.jsonl:4"]);
     // Neither the name nor the format is needed.
     assert_eq!(examples(LINES.as_bytes(), "-").len(), 2);
@@ -95,8 +87,7 @@ fn json_lines_with_a_mark_crlf_blank_lines_and_gzip() {
 
 #[test]
 fn json_documents() {
-    let array =
-        "[\n {\"text\":\"a\",\n  \"intent\":\"x\"},\n {\"text\":\"b\",\"function\":null}\n]";
+    let array = "[\n {\"text\":\"a\",\n  \"intent\":\"x\"},\n {\"text\":\"b\",\"function\":null}\n]";
     let read = examples(array.as_bytes(), "x.json");
     assert_eq!(read[1].origin, "x.json:4");
     assert_eq!(read[1].function, "oos");
@@ -107,10 +98,8 @@ fn json_documents() {
         "{\"text\":\"a\",\n\"intent\":\"x\"}\n{\"text\":\"b\",\n\"intent\":\"oos\"}".to_owned(),
         "{\"text\":\"a\",\"intent\":\"x\"}\n{\"text\":\"b\",\"intent\":\"oos\"}".to_owned(),
     ] {
-        let functions: Vec<String> = examples(wrapped.as_bytes(), "x.json")
-            .into_iter()
-            .map(|example| example.function)
-            .collect();
+        let functions: Vec<String> =
+            examples(wrapped.as_bytes(), "x.json").into_iter().map(|example| example.function).collect();
         assert_eq!(functions, ["x", "oos"], "{wrapped}");
     }
     assert_eq!(examples(b"[]", "x.json"), []);
@@ -129,9 +118,7 @@ fn squad_in_its_own_form_and_in_a_line() {
     squad.json:1: the answer `Rome` is not at character 12 of the context
       hint: `start` counts characters from 0, not bytes
     ");
-    let [Imported::Question(who), Imported::Question(why)] = records.as_slice() else {
-        panic!("{records:?}")
-    };
+    let [Imported::Question(who), Imported::Question(why)] = records.as_slice() else { panic!("{records:?}") };
     assert_eq!((who.title.as_deref(), who.answers[0].start), (Some("T"), 0));
     assert_eq!(why.answers, []);
     let line = r#"{"id":"1","context":"Zoë was in Rome.","question":"Where?","answers":{"text":["Rome"],"answer_start":[11]},"split":"dev"}"#;
@@ -140,9 +127,7 @@ fn squad_in_its_own_form_and_in_a_line() {
     assert!(matches!(&records[0], Imported::Question(question)
         if question.answers[0].start == 11 && question.split == Some(SplitName::Validation)));
     let pair = br#"{"question":"Where?","positive":"In Rome.","split":"train"}"#;
-    assert!(
-        matches!(&read(pair, "x.jsonl").0[0], Imported::Pair(pair) if pair.positive == "In Rome.")
-    );
+    assert!(matches!(&read(pair, "x.jsonl").0[0], Imported::Pair(pair) if pair.positive == "In Rome."));
 }
 
 #[test]
@@ -150,29 +135,19 @@ fn csv_with_its_headers_and_delimiters() {
     let csv = "\u{feff}Text,Intent,split\r\n\"Play \"\"Yes\"\", please\",play,train\r\n\"two\nlines\",play,\r\na 5\" pipe,buy,\r\n\"last\",play,dev\r\n";
     let read = examples(csv.as_bytes(), "x.csv");
     let texts: Vec<&str> = read.iter().map(|example| example.text.as_str()).collect();
-    assert_eq!(
-        texts,
-        ["Play \"Yes\", please", "two\nlines", "a 5\" pipe", "last"]
-    );
+    assert_eq!(texts, ["Play \"Yes\", please", "two\nlines", "a 5\" pipe", "last"]);
     assert_eq!(read[1].split, None);
     assert_eq!(read[3].origin, "x.csv:6");
     let semicolons = "text;label\nhello, you;greet\n";
-    assert_eq!(
-        examples(semicolons.as_bytes(), "x.csv")[0].text,
-        "hello, you"
-    );
+    assert_eq!(examples(semicolons.as_bytes(), "x.csv")[0].text, "hello, you");
     let tabs = "text\tintent\n\"hello\tgreet\n";
     assert_eq!(examples(tabs.as_bytes(), "x.tsv")[0].text, "\"hello");
-    let slots = "text,intent,slots\nin Bonn,find,\"[{\"\"name\"\":\"\"city\"\",\"\"start\"\":3,\"\"end\"\":7}]\"\nok,yes,\n";
-    assert_eq!(
-        examples(slots.as_bytes(), "x.csv")[0].slots,
-        [slot("city", 3, 7, "Bonn")]
-    );
-    for csv in [
-        "question,answer\nwho,me\n",
-        "user_message,ai_response\nwho,me\n",
-        "id,User Message,AI Response\n1,who,me\n",
-    ] {
+    let slots =
+        "text,intent,slots\nin Bonn,find,\"[{\"\"name\"\":\"\"city\"\",\"\"start\"\":3,\"\"end\"\":7}]\"\nok,yes,\n";
+    assert_eq!(examples(slots.as_bytes(), "x.csv")[0].slots, [slot("city", 3, 7, "Bonn")]);
+    for csv in
+        ["question,answer\nwho,me\n", "user_message,ai_response\nwho,me\n", "id,User Message,AI Response\n1,who,me\n"]
+    {
         for name in ["x.csv", "x"] {
             assert_eq!(answers(csv.as_bytes(), name)[0].1, "me", "{csv}");
         }
@@ -208,16 +183,8 @@ fn conversations_as_text() {
     assert_eq!(
         answers(text.as_bytes(), "x.txt"),
         [
-            (
-                "who are you?".to_owned(),
-                "Mynah.".to_owned(),
-                "x.txt:1".to_owned()
-            ),
-            (
-                "tell me a poem".to_owned(),
-                "one: two\n  three\n\nfour".to_owned(),
-                "x.txt:4".to_owned()
-            ),
+            ("who are you?".to_owned(), "Mynah.".to_owned(), "x.txt:1".to_owned()),
+            ("tell me a poem".to_owned(), "one: two\n  three\n\nfour".to_owned(), "x.txt:4".to_owned()),
             ("hi".to_owned(), "hello".to_owned(), "x.txt:10".to_owned()),
         ]
     );
@@ -331,10 +298,7 @@ fn wrong_documents_are_named_and_the_rest_read() {
 fn a_gzip_file_that_breaks_off_is_read_up_to_there() {
     let mut lines = String::new();
     for index in 0..20_000 {
-        lines.push_str(&format!(
-            "{{\"text\":\"say {index} {}\",\"intent\":\"a\"}}\n",
-            index * 7919 % 10_007
-        ));
+        lines.push_str(&format!("{{\"text\":\"say {index} {}\",\"intent\":\"a\"}}\n", index * 7919 % 10_007));
     }
     let whole = gzip(lines.as_bytes());
     for keep in [whole.len() / 2, whole.len() - 4, 11, 3] {
@@ -375,9 +339,7 @@ impl Read for Endless<'_> {
 #[test]
 fn a_hundred_thousand_lines_are_a_stream() {
     let forms: [(&str, Line); 3] = [
-        ("x.jsonl", |n| {
-            format!("{{\"text\":\"say {n:06}\",\"intent\":\"say\"}}\n")
-        }),
+        ("x.jsonl", |n| format!("{{\"text\":\"say {n:06}\",\"intent\":\"say\"}}\n")),
         ("x.csv", |n| match n {
             0 => "text,intent\n".to_owned(),
             n => format!("say {n:06},say\n"),
@@ -389,12 +351,7 @@ fn a_hundred_thousand_lines_are_a_stream() {
     ];
     for (name, line) in forms {
         let taken = Cell::new(0);
-        let lines = Endless {
-            line,
-            next: 0,
-            buffer: Vec::new(),
-            taken: &taken,
-        };
+        let lines = Endless { line, next: 0, buffer: Vec::new(), taken: &taken };
         let mut behind = 0;
         let mut records = 0;
         for record in read_examples(lines, name, None) {
@@ -410,10 +367,7 @@ fn a_hundred_thousand_lines_are_a_stream() {
         }
         assert!(records >= 50_000, "{name}: {records}");
         let spread = 100_000 * line(1).len().abs_diff(line(2).len());
-        assert!(
-            behind <= 256 * 1024 + spread,
-            "{name}: {behind} bytes ahead"
-        );
+        assert!(behind <= 256 * 1024 + spread, "{name}: {behind} bytes ahead");
     }
 }
 
@@ -426,15 +380,10 @@ fn a_text_of_a_million_bytes_and_a_line_without_end() {
     assert_eq!(examples(csv.as_bytes(), "x.csv")[0].text, long);
     let text = format!("User: {long}\nAI: yes\n");
     assert_eq!(answers(text.as_bytes(), "x.txt")[0].0, long);
-    let endless = io::repeat(b'x')
-        .take(40_000_000)
-        .chain(&b"\n{\"text\":\"a\",\"intent\":\"b\"}\n"[..]);
+    let endless = io::repeat(b'x').take(40_000_000).chain(&b"\n{\"text\":\"a\",\"intent\":\"b\"}\n"[..]);
     let items: Vec<_> = read_examples(endless, "x.jsonl", Some(Format::JsonLines)).collect();
     assert_eq!(items.len(), 2);
-    assert_eq!(
-        items[0].as_ref().unwrap_err().message,
-        "longer than 16777216 bytes"
-    );
+    assert_eq!(items[0].as_ref().unwrap_err().message, "longer than 16777216 bytes");
     assert!(items[1].is_ok());
 }
 
@@ -472,10 +421,7 @@ fn importing_again_replaces_the_examples_and_repeats_no_answer() {
     let options = ImportOptions::default();
     let file = format!("{LINES}{{\"question\":\"q\",\"answer\":\"a\"}}\nbroken\n");
     let summary = import(&home, file.as_bytes(), "/data/My set.jsonl.gz", &options).unwrap();
-    assert_eq!(
-        (summary.examples, summary.answers, summary.skipped_total),
-        (2, 1, 1)
-    );
+    assert_eq!((summary.examples, summary.answers, summary.skipped_total), (2, 1, 1));
     assert!(summary.is_partial());
     let path = summary.path.unwrap();
     assert_eq!(path, home.examples_dir().join("My_set.jsonl"));
@@ -484,10 +430,7 @@ fn importing_again_replaces_the_examples_and_repeats_no_answer() {
     {"schema":1,"type":"example","text":"sing","function":"oos","source":"imported","origin":"/data/My set.jsonl.gz:2"}
     "#);
     insta::assert_snapshot!(fs::read_to_string(home.memory_path()).unwrap(), @r#"{"schema":1,"type":"answer","question":"q","answer":"a","source":"imported","origin":"/data/My set.jsonl.gz:3"}"#);
-    let before: Vec<Example> = imported_examples(&home)
-        .unwrap()
-        .map(Result::unwrap)
-        .collect();
+    let before: Vec<Example> = imported_examples(&home).unwrap().map(Result::unwrap).collect();
     assert_eq!(before.len(), 2);
     let again = import(&home, file.as_bytes(), "/data/My set.jsonl.gz", &options).unwrap();
     assert_eq!(again.answers, 1);
@@ -495,14 +438,7 @@ fn importing_again_replaces_the_examples_and_repeats_no_answer() {
     assert_eq!(imported_examples(&home).unwrap().count(), 2);
     // A file without anything right in it replaces nothing.
     let nothing = import(&home, &b"{}\n"[..], "My set.jsonl", &options).unwrap();
-    assert_eq!(
-        (
-            nothing.path.clone(),
-            nothing.imported(),
-            nothing.skipped_total
-        ),
-        (None, 0, 1)
-    );
+    assert_eq!((nothing.path.clone(), nothing.imported(), nothing.skipped_total), (None, 0, 1));
     assert_eq!(imported_examples(&home).unwrap().count(), 2);
     import(&home, &b"text,intent\nx,y\n"[..], "other.csv", &options).unwrap();
     assert_eq!(imported_examples(&home).unwrap().count(), 3);

@@ -1,10 +1,7 @@
 //! Functions and what people's opinions on turns make of them.
 
 use mynah_data::inline::{parse_inline, render_inline};
-use mynah_data::{
-    Correction, Functions, Log, OUT_OF_SCOPE, Rating, Record, Source, SplitName, check_slots,
-    labelled,
-};
+use mynah_data::{Correction, Functions, Log, OUT_OF_SCOPE, Rating, Record, Source, SplitName, check_slots, labelled};
 use proptest::prelude::*;
 
 use crate::support::{call, home, say, slot};
@@ -28,20 +25,13 @@ fn functions_in_openai_form_flat_and_with_inline_arguments() {
     assert_eq!(alarm.required(), ["time"]);
     assert_eq!(alarm.replies, ["Alarm set for {time}."]);
     assert_eq!(alarm.examples[1].text, "réveil à 7 demain [ok]");
-    assert_eq!(
-        alarm.examples[1].slots,
-        [slot("time", 9, 10, "7"), slot("day", 11, 17, "demain")]
-    );
+    assert_eq!(alarm.examples[1].slots, [slot("time", 9, 10, "7"), slot("day", 11, 17, "demain")]);
     assert_eq!(alarm.examples[1].origin, "functions.json#set_alarm:2");
     assert!(functions.get("open_garage").unwrap().confirm);
     let examples = functions.examples();
     assert_eq!(examples.len(), 4);
     assert_eq!(examples[3].function, OUT_OF_SCOPE);
-    assert!(
-        examples
-            .iter()
-            .all(|example| example.source == Source::Written)
-    );
+    assert!(examples.iter().all(|example| example.source == Source::Written));
     assert!(Functions::default().examples().is_empty());
 }
 
@@ -112,12 +102,8 @@ fn a_file_that_cannot_be_read_is_named() {
     let missing = Functions::load(&home.functions_path()).unwrap_err();
     std::fs::write(home.functions_path(), b"[\xff]").unwrap();
     let binary = Functions::load(&home.functions_path()).unwrap_err();
-    let rendered = format!(
-        "{missing}\n  hint: {}\n{binary}\n  hint: {}",
-        missing.hint(),
-        binary.hint()
-    )
-    .replace(&directory.path().display().to_string(), "DIR");
+    let rendered = format!("{missing}\n  hint: {}\n{binary}\n  hint: {}", missing.hint(), binary.hint())
+        .replace(&directory.path().display().to_string(), "DIR");
     insta::assert_snapshot!(rendered, @r"
     cannot read DIR/home/functions.json: No such file or directory (os error 2)
       hint: check the path; a new home has to be created first
@@ -127,10 +113,7 @@ fn a_file_that_cannot_be_read_is_named() {
 }
 
 fn correction(function: Option<&str>) -> Option<Correction> {
-    Some(Correction::Function {
-        function: function.map(str::to_owned),
-        slots: None,
-    })
+    Some(Correction::Function { function: function.map(str::to_owned), slots: None })
 }
 
 #[test]
@@ -143,38 +126,23 @@ fn the_last_opinion_on_an_utterance_counts() {
     let question = say(&mut session, "who are you");
     let nonsense = say(&mut session, "blue seven the");
     say(&mut session, "nobody looked at this");
-    log.append_feedback(&first, None, correction(Some("stop")))
-        .unwrap();
-    log.append_feedback(&again, Some(Rating::Down), correction(Some("play")))
-        .unwrap();
+    log.append_feedback(&first, None, correction(Some("stop"))).unwrap();
+    log.append_feedback(&again, Some(Rating::Down), correction(Some("play"))).unwrap();
     // A rating does not take a correction back.
-    log.append_feedback(&again, Some(Rating::Down), None)
-        .unwrap();
-    log.append_feedback(&nonsense, None, correction(None))
-        .unwrap();
+    log.append_feedback(&again, Some(Rating::Down), None).unwrap();
+    log.append_feedback(&nonsense, None, correction(None)).unwrap();
     session.end("quit").unwrap();
-    let answer = Correction::Answer {
-        answer: "Mynah.".to_owned(),
-    };
+    let answer = Correction::Answer { answer: "Mynah.".to_owned() };
     log.append_feedback(&question, None, Some(answer)).unwrap();
     let labels = labelled(&log).unwrap();
     let summary: Vec<_> = labels
         .examples
         .iter()
-        .map(|example| {
-            (
-                example.text.as_str(),
-                example.function.as_str(),
-                example.split,
-            )
-        })
+        .map(|example| (example.text.as_str(), example.function.as_str(), example.split))
         .collect();
     assert_eq!(
         summary,
-        [
-            ("play  jazz", "play", Some(SplitName::Train)),
-            ("blue seven the", OUT_OF_SCOPE, Some(SplitName::Train)),
-        ]
+        [("play  jazz", "play", Some(SplitName::Train)), ("blue seven the", OUT_OF_SCOPE, Some(SplitName::Train)),]
     );
     assert_eq!(labels.examples[0].origin, again);
     assert_eq!(labels.answers.len(), 1);
@@ -196,11 +164,9 @@ fn an_approved_call_is_an_example_unless_it_needed_the_turn_before() {
     let taken_back = call(session.id(), "stop", "stop", Vec::new());
     for turn in [&approved, &followed, &taken_back] {
         session.append(&Record::Interaction(turn.clone())).unwrap();
-        log.append_feedback(&turn.id, Some(Rating::Up), None)
-            .unwrap();
+        log.append_feedback(&turn.id, Some(Rating::Up), None).unwrap();
     }
-    log.append_feedback(&taken_back.id, Some(Rating::Down), None)
-        .unwrap();
+    log.append_feedback(&taken_back.id, Some(Rating::Down), None).unwrap();
     let labels = labelled(&log).unwrap();
     assert_eq!(labels.examples.len(), 1);
     assert_eq!(labels.examples[0].source, Source::Confirmed);

@@ -4,8 +4,8 @@ use std::fs;
 use std::io::Write;
 
 use mynah_data::{
-    CallRecord, Correction, EndRecord, Error, FeedbackRecord, InteractionRecord, Log, Rating,
-    Record, ReplyRecord, SessionRecord,
+    CallRecord, Correction, EndRecord, Error, FeedbackRecord, InteractionRecord, Log, Rating, Record, ReplyRecord,
+    SessionRecord,
 };
 use proptest::prelude::*;
 
@@ -15,11 +15,7 @@ fn sample() -> Vec<Record> {
     let at = "2026-03-01T08:00:00Z".parse().unwrap();
     let session = "s_019505e0f1c07000800000000000000a".to_owned();
     vec![
-        Record::Session(SessionRecord {
-            session: session.clone(),
-            started: at,
-            client: "chat".to_owned(),
-        }),
+        Record::Session(SessionRecord { session: session.clone(), started: at, client: "chat".to_owned() }),
         Record::Interaction(InteractionRecord {
             id: "i_1".to_owned(),
             session: session.clone(),
@@ -46,10 +42,7 @@ fn sample() -> Vec<Record> {
             session: session.clone(),
             at,
             rating: Some(Rating::Down),
-            correction: Some(Correction::Function {
-                function: None,
-                slots: None,
-            }),
+            correction: Some(Correction::Function { function: None, slots: None }),
         }),
         Record::Feedback(FeedbackRecord {
             id: "f_2".to_owned(),
@@ -57,24 +50,15 @@ fn sample() -> Vec<Record> {
             session: session.clone(),
             at,
             rating: None,
-            correction: Some(Correction::Answer {
-                answer: "no".to_owned(),
-            }),
+            correction: Some(Correction::Answer { answer: "no".to_owned() }),
         }),
-        Record::End(EndRecord {
-            session,
-            at,
-            reason: "quit".to_owned(),
-        }),
+        Record::End(EndRecord { session, at, reason: "quit".to_owned() }),
     ]
 }
 
 #[test]
 fn the_format_of_the_lines() {
-    let lines: String = sample()
-        .iter()
-        .map(|record| record.to_line().unwrap())
-        .collect();
+    let lines: String = sample().iter().map(|record| record.to_line().unwrap()).collect();
     insta::assert_snapshot!(lines, @r#"
     {"schema":1,"type":"session","session":"s_019505e0f1c07000800000000000000a","started":"2026-03-01T08:00:00Z","client":"chat"}
     {"schema":1,"type":"interaction","id":"i_1","session":"s_019505e0f1c07000800000000000000a","at":"2026-03-01T08:00:00Z","text":"wake me at \"seven\"\n","reply":{"text":"Alarm set for 07:00.","kind":"call","calls":[{"function":"set_alarm","arguments":{"time":"07:00"},"slots":[{"name":"time","start":12,"end":17,"value":"seven"}]}],"confidence":0.93,"source":"model"},"version":"v12","latency_ms":0.0}
@@ -82,15 +66,9 @@ fn the_format_of_the_lines() {
     {"schema":1,"type":"feedback","id":"f_2","interaction":"i_1","session":"s_019505e0f1c07000800000000000000a","at":"2026-03-01T08:00:00Z","correction":{"answer":"no"}}
     {"schema":1,"type":"end","session":"s_019505e0f1c07000800000000000000a","at":"2026-03-01T08:00:00Z","reason":"quit"}
     "#);
-    let read: Vec<Record> = lines
-        .lines()
-        .map(|line| Record::from_line(line).unwrap())
-        .collect();
+    let read: Vec<Record> = lines.lines().map(|line| Record::from_line(line).unwrap()).collect();
     // What is no number is written as 0, so that the line can be read again.
-    let rewritten: String = read
-        .iter()
-        .map(|record| record.to_line().unwrap())
-        .collect();
+    let rewritten: String = read.iter().map(|record| record.to_line().unwrap()).collect();
     assert_eq!(rewritten, lines);
 }
 
@@ -142,15 +120,11 @@ fn every_prefix_of_a_file_gives_exactly_its_whole_records_and_can_be_continued()
     let whole = log.read(&id).unwrap();
     assert_eq!(whole.len(), 4);
     for length in 0..=bytes.len() {
-        let expected = bytes[..length]
-            .iter()
-            .filter(|byte| **byte == b'\n')
-            .count();
+        let expected = bytes[..length].iter().filter(|byte| **byte == b'\n').count();
         fs::write(&path, &bytes[..length]).unwrap();
         assert_eq!(log.read(&id).unwrap(), whole[..expected], "{length} bytes");
         // Each takes three waits for the disk: around the ends of lines, and now and then between them.
-        let near_an_end =
-            bytes[length.saturating_sub(2)..(length + 2).min(bytes.len())].contains(&b'\n');
+        let near_an_end = bytes[length.saturating_sub(2)..(length + 2).min(bytes.len())].contains(&b'\n');
         if !near_an_end && length % 16 != 0 {
             continue;
         }
@@ -168,10 +142,7 @@ fn a_torn_line_of_another_writer_is_cut_off_by_an_open_one() {
     let (_directory, home) = home();
     let log = Log::open(&home);
     let mut session = log.start_session("chat").unwrap();
-    let mut other = fs::OpenOptions::new()
-        .append(true)
-        .open(session.path())
-        .unwrap();
+    let mut other = fs::OpenOptions::new().append(true).open(session.path()).unwrap();
     other.write_all(b"{\"schema\":1,\"type\":\"inter").unwrap();
     say(&mut session, "still here");
     assert_eq!(log.read(session.id()).unwrap().len(), 2);
@@ -183,12 +154,8 @@ fn a_broken_line_in_the_middle_is_named_and_the_others_are_read() {
     let log = Log::open(&home);
     let mut session = log.start_session("chat").unwrap();
     say(&mut session, "one");
-    let mut file = fs::OpenOptions::new()
-        .append(true)
-        .open(session.path())
-        .unwrap();
-    file.write_all(b"not json\n\n\xff\n{\"schema\":9,\"type\":\"end\"}\n")
-        .unwrap();
+    let mut file = fs::OpenOptions::new().append(true).open(session.path()).unwrap();
+    file.write_all(b"not json\n\n\xff\n{\"schema\":9,\"type\":\"end\"}\n").unwrap();
     say(&mut session, "two");
     session.end("quit").unwrap();
     let mut rendered = String::new();
@@ -255,18 +222,13 @@ fn feedback_goes_to_an_open_session_or_to_one_of_its_own() {
     let log = Log::open(&home);
     let mut session = log.start_session("chat").unwrap();
     let id = say(&mut session, "play jazz");
-    assert_eq!(
-        log.find_interaction(&id).unwrap().unwrap().text,
-        "play jazz"
-    );
+    assert_eq!(log.find_interaction(&id).unwrap().unwrap().text, "play jazz");
     let feedback = log.append_feedback(&id, Some(Rating::Up), None).unwrap();
     assert_eq!(feedback.session, session.id());
     assert_eq!(log.session(session.id()).unwrap().feedback, 1);
     session.end("quit").unwrap();
-    let correction = Correction::Function {
-        function: Some("play_music".to_owned()),
-        slots: Some(vec![slot("genre", 5, 9, "")]),
-    };
+    let correction =
+        Correction::Function { function: Some("play_music".to_owned()), slots: Some(vec![slot("genre", 5, 9, "")]) };
     let feedback = log.append_feedback(&id, None, Some(correction)).unwrap();
     assert!(matches!(
         &feedback.correction,
@@ -275,10 +237,7 @@ fn feedback_goes_to_an_open_session_or_to_one_of_its_own() {
     assert_eq!(log.session(session.id()).unwrap().feedback, 1);
     let sessions: Vec<_> = log.sessions().unwrap().map(Result::unwrap).collect();
     assert_eq!(sessions[1].client, "feedback");
-    assert_eq!(
-        (sessions[1].corrections, sessions[1].ended.is_some()),
-        (1, true)
-    );
+    assert_eq!((sessions[1].corrections, sessions[1].ended.is_some()), (1, true));
 }
 
 #[test]

@@ -11,14 +11,9 @@ use crate::support::{full_at, home, say};
 fn converse(home: &Home) -> SessionLog {
     let log = Log::open(home);
     let mut session = log.start_session("chat").unwrap();
-    let turn = say(
-        &mut session,
-        "wake me up at seven in the morning on every friday",
-    );
+    let turn = say(&mut session, "wake me up at seven in the morning on every friday");
     say(&mut session, "thanks");
-    let answer = Correction::Answer {
-        answer: "fine".to_owned(),
-    };
+    let answer = Correction::Answer { answer: "fine".to_owned() };
     log.append_feedback(&turn, None, Some(answer)).unwrap();
     session.end("quit").unwrap();
     session
@@ -42,13 +37,7 @@ fn git_log_reads_as_the_history_of_the_conversations() {
     let first = converse(&home);
     let second = Log::open(&home).start_session("http").unwrap();
     let file = "{\"text\":\"a\",\"intent\":\"b\"}\n{\"question\":\"q\",\"answer\":\"a\"}\n";
-    import(
-        &home,
-        file.as_bytes(),
-        "set.jsonl",
-        &ImportOptions::default(),
-    )
-    .unwrap();
+    import(&home, file.as_bytes(), "set.jsonl", &ImportOptions::default()).unwrap();
     let commit = snapshot(&home, "chat").unwrap().unwrap();
     assert_eq!(head(&home).unwrap(), Some(commit.id.clone()));
     let message = commit
@@ -105,11 +94,7 @@ fn an_unchanged_log_of_days_ago_is_not_read_again_and_a_torn_line_is_left_out() 
     snapshot(&home, "").unwrap().unwrap();
     let repository = git2::Repository::open(home.log_dir()).unwrap();
     let tree = repository.head().unwrap().peel_to_tree().unwrap();
-    let path = session
-        .path()
-        .strip_prefix(home.log_dir())
-        .unwrap()
-        .to_owned();
+    let path = session.path().strip_prefix(home.log_dir()).unwrap().to_owned();
     let blob = tree.get_path(&path).unwrap().id();
     assert_eq!(repository.find_blob(blob).unwrap().content().len(), whole);
     assert_eq!(snapshot(&home, "").unwrap(), None);

@@ -5,8 +5,7 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use mynah_data::{
-    Dataset, Example, Imported, OUT_OF_SCOPE, Source, SplitName, mask, normalise, read_examples,
-    split_of,
+    Dataset, Example, Imported, OUT_OF_SCOPE, Source, SplitName, mask, normalise, read_examples, split_of,
 };
 use proptest::prelude::*;
 
@@ -24,17 +23,11 @@ fn example(text: &str, split: Option<SplitName>) -> Example {
 }
 
 fn texts(examples: &[Example]) -> Vec<&str> {
-    examples
-        .iter()
-        .map(|example| example.text.as_str())
-        .collect()
+    examples.iter().map(|example| example.text.as_str()).collect()
 }
 
 fn key(text: &str) -> String {
-    text.to_lowercase()
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
+    text.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 const TRAIN: Option<SplitName> = Some(SplitName::Train);
@@ -77,21 +70,13 @@ fn a_published_test_set_keeps_its_repetitions_and_learns_later_labels() {
     confirmed.function = "b".to_owned();
     let dataset = Dataset::build([example("go", HELD_OUT), example("Go", HELD_OUT), confirmed]);
     assert_eq!(dataset.held_out.len(), 2);
-    assert!(
-        dataset
-            .held_out
-            .iter()
-            .all(|example| example.function == "b")
-    );
+    assert!(dataset.held_out.iter().all(|example| example.function == "b"));
 }
 
 #[test]
 fn a_guess_is_never_held_out() {
     let guesses = (0..200).map(|index| {
-        let word: String = format!("{index:03}")
-            .chars()
-            .map(|digit| char::from(digit as u8 + 49))
-            .collect();
+        let word: String = format!("{index:03}").chars().map(|digit| char::from(digit as u8 + 49)).collect();
         Example {
             source: Source::Predicted,
             split: (index % 10 == 0).then_some(SplitName::HeldOut),
@@ -135,11 +120,9 @@ fn real(name: &str) -> Option<Vec<Example>> {
 
 #[test]
 fn real_test_sets_lose_what_is_in_train_and_nothing_else() {
-    for (name, held_out, in_train) in [
-        ("snips_cased.jsonl.gz", 700, 23),
-        ("massive_en_us.jsonl.gz", 2_974, 21),
-        ("clinc150.jsonl.gz", 5_500, 2),
-    ] {
+    for (name, held_out, in_train) in
+        [("snips_cased.jsonl.gz", 700, 23), ("massive_en_us.jsonl.gz", 2_974, 21), ("clinc150.jsonl.gz", 5_500, 2)]
+    {
         let Some(examples) = real(name) else { continue };
         let dataset = Dataset::build(examples);
         assert_eq!(dataset.held_out.len(), held_out - in_train, "{name}");
@@ -170,16 +153,11 @@ fn every_real_file_of_questions_is_read() {
 }
 
 fn disjoint(dataset: &Dataset) -> Result<(), String> {
-    let keys = |examples: &[Example]| -> HashSet<String> {
-        examples.iter().map(|example| key(&example.text)).collect()
-    };
+    let keys =
+        |examples: &[Example]| -> HashSet<String> { examples.iter().map(|example| key(&example.text)).collect() };
     let [train, validation, held_out] =
         [&dataset.train, &dataset.validation, &dataset.held_out].map(|split| keys(split));
-    for (one, other) in [
-        (&train, &validation),
-        (&train, &held_out),
-        (&validation, &held_out),
-    ] {
+    for (one, other) in [(&train, &validation), (&train, &held_out), (&validation, &held_out)] {
         if let Some(shared) = one.intersection(other).next() {
             return Err(format!("`{shared}` is in two splits"));
         }
@@ -194,19 +172,10 @@ fn any_example() -> impl Strategy<Value = Example> {
         1 => Just(VALIDATION),
         1 => Just(HELD_OUT)
     ];
-    let source = prop_oneof![
-        Just(Source::Imported),
-        Just(Source::Confirmed),
-        Just(Source::Predicted)
-    ];
-    ("[aAbB ]{1,4}", split, source, "[xy]", "[fg]\\.jsonl:[1-9]").prop_map(
-        |(text, split, source, function, origin)| Example {
-            function,
-            source,
-            origin,
-            ..example(&text, split)
-        },
-    )
+    let source = prop_oneof![Just(Source::Imported), Just(Source::Confirmed), Just(Source::Predicted)];
+    ("[aAbB ]{1,4}", split, source, "[xy]", "[fg]\\.jsonl:[1-9]").prop_map(|(text, split, source, function, origin)| {
+        Example { function, source, origin, ..example(&text, split) }
+    })
 }
 
 proptest! {

@@ -4,9 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use mynah_data::{
-    CallRecord, FaultPoint, Home, InteractionRecord, Record, ReplyRecord, SessionLog, Slot,
-};
+use mynah_data::{CallRecord, FaultPoint, Home, InteractionRecord, Record, ReplyRecord, SessionLog, Slot};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -61,11 +59,8 @@ pub fn turn(session: &str, text: &str) -> InteractionRecord {
 pub fn call(session: &str, text: &str, function: &str, slots: Vec<Slot>) -> InteractionRecord {
     let mut turn = turn(session, text);
     turn.reply.kind = "call".to_owned();
-    turn.reply.calls = vec![CallRecord {
-        function: function.to_owned(),
-        arguments: json!({}).as_object().unwrap().clone(),
-        slots,
-    }];
+    turn.reply.calls =
+        vec![CallRecord { function: function.to_owned(), arguments: json!({}).as_object().unwrap().clone(), slots }];
     turn
 }
 
@@ -77,10 +72,5 @@ pub fn say(session: &mut SessionLog, text: &str) -> String {
 }
 
 pub fn slot(name: &str, start: usize, end: usize, value: &str) -> Slot {
-    Slot {
-        name: name.to_owned(),
-        start,
-        end,
-        value: value.to_owned(),
-    }
+    Slot { name: name.to_owned(), start, end, value: value.to_owned() }
 }

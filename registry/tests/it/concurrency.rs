@@ -23,10 +23,7 @@ fn race<T: Send>(home: &Home, run: impl Fn(usize, Registry) -> T + Sync) -> Vec<
             })
         };
         let threads: Vec<_> = (0..WRITERS).map(start).collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .collect()
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
 }
 
@@ -38,23 +35,15 @@ fn names_are_given_once_and_without_gaps() {
         let mut names = Vec::new();
         for round in 0..rounds {
             let model = home.model(&format!("{writer}-{round}"));
-            names.push(
-                registry
-                    .add_directory(&model, draft(), &ada())
-                    .unwrap()
-                    .name,
-            );
-            let base = registry
-                .add_directory(&model, ManifestDraft::base("mynah"), &ada())
-                .unwrap();
+            names.push(registry.add_directory(&model, draft(), &ada()).unwrap().name);
+            let base = registry.add_directory(&model, ManifestDraft::base("mynah"), &ada()).unwrap();
             assert_eq!(base.kind, Kind::Base);
             names.push(base.name);
         }
         names
     });
     let names: BTreeSet<String> = names.into_iter().flatten().collect();
-    let expected =
-        (1..=WRITERS * rounds).flat_map(|number| [format!("v{number}"), format!("base{number}")]);
+    let expected = (1..=WRITERS * rounds).flat_map(|number| [format!("v{number}"), format!("base{number}")]);
     assert_eq!(names, expected.collect());
     assert_eq!(home.reopen().log().unwrap().len(), 2 * WRITERS * rounds);
 }
@@ -63,12 +52,7 @@ fn names_are_given_once_and_without_gaps() {
 fn the_same_files_from_all_sides_are_one_version() {
     let home = Home::new();
     let model = home.model("one");
-    let names = race(&home, |_, registry| {
-        registry
-            .add_directory(&model, draft(), &ada())
-            .unwrap()
-            .name
-    });
+    let names = race(&home, |_, registry| registry.add_directory(&model, draft(), &ada()).unwrap().name);
     assert!(names.iter().all(|name| name == "v1"), "{names:?}");
     assert_eq!(home.registry.journal_head().unwrap(), 1);
 }
@@ -76,39 +60,25 @@ fn the_same_files_from_all_sides_are_one_version() {
 #[test]
 fn one_promotion_wins_per_expected_current() {
     let home = Home::new();
-    let versions: Vec<_> = (0..WRITERS)
-        .map(|writer| home.add(&writer.to_string()))
-        .collect();
+    let versions: Vec<_> = (0..WRITERS).map(|writer| home.add(&writer.to_string())).collect();
     let mut current = None;
     for _ in 0..4 {
-        let results = race(&home, |writer, registry| {
-            registry.promote(&versions[writer], current.as_ref(), gate(), &ada())
-        });
+        let results =
+            race(&home, |writer, registry| registry.promote(&versions[writer], current.as_ref(), gate(), &ada()));
         let before = current;
-        current = home
-            .reopen()
-            .production()
-            .unwrap()
-            .map(|version| version.manifest_digest);
-        let winners: Vec<_> = results
-            .iter()
-            .flatten()
-            .filter(|entry| is_promotion_from(&entry.event, before))
-            .collect();
+        current = home.reopen().production().unwrap().map(|version| version.manifest_digest);
+        let winners: Vec<_> =
+            results.iter().flatten().filter(|entry| is_promotion_from(&entry.event, before)).collect();
         // The version in production may have asked to stay there, and lost nothing.
-        let losers = results.iter().filter(
-            |result| matches!(result, Err(Error::Conflict { expected, .. }) if *expected == before),
-        );
+        let losers = results
+            .iter()
+            .filter(|result| matches!(result, Err(Error::Conflict { expected, .. }) if *expected == before));
         let stayed = results.iter().flatten().count() - winners.len();
         assert_eq!((winners.len(), stayed + losers.count()), (1, WRITERS - 1));
         assert!(stayed <= 1);
     }
-    let promotions = home
-        .reopen()
-        .log()
-        .unwrap()
-        .into_iter()
-        .filter(|entry| matches!(entry.event, Event::Promote { .. }));
+    let promotions =
+        home.reopen().log().unwrap().into_iter().filter(|entry| matches!(entry.event, Event::Promote { .. }));
     assert_eq!(promotions.count(), 4);
 }
 
@@ -119,15 +89,10 @@ fn is_promotion_from(event: &Event, before: Option<mynah_registry::Digest>) -> b
 #[test]
 fn everybody_who_retries_gets_through() {
     let home = Home::new();
-    let versions: Vec<_> = (0..WRITERS)
-        .map(|writer| home.add(&writer.to_string()))
-        .collect();
+    let versions: Vec<_> = (0..WRITERS).map(|writer| home.add(&writer.to_string())).collect();
     race(&home, |writer, registry| {
         loop {
-            let current = registry
-                .production()
-                .unwrap()
-                .map(|version| version.manifest_digest);
+            let current = registry.production().unwrap().map(|version| version.manifest_digest);
             match registry.promote(&versions[writer], current.as_ref(), gate(), &ada()) {
                 Ok(_) => return,
                 Err(Error::Conflict { .. }) => {}
@@ -148,14 +113,10 @@ fn garbage_collection_takes_nothing_from_a_version_being_registered() {
                 registry.collect_garbage().unwrap();
                 continue;
             }
-            let version = registry
-                .add_directory(&home.model(&format!("{writer}-{round}")), draft(), &ada())
-                .unwrap();
+            let version = registry.add_directory(&home.model(&format!("{writer}-{round}")), draft(), &ada()).unwrap();
             // The next writer's collection may come at any moment; the same content may be registered again.
             registry.delete(&version, &ada()).unwrap();
-            registry
-                .add_directory(&home.model(&format!("{writer}-{round}")), draft(), &ada())
-                .unwrap();
+            registry.add_directory(&home.model(&format!("{writer}-{round}")), draft(), &ada()).unwrap();
         }
     });
     assert_eq!(home.reopen().verify_all().unwrap().problems.len(), 0);

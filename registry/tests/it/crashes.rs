@@ -17,53 +17,25 @@ type Operation = fn(&Registry, &Path) -> Result<()>;
 
 /// The script, with what is in production after each operation.
 const SCRIPT: &[(Operation, Option<&str>)] = &[
-    (
-        |registry, root| add(registry, root, "base", ManifestDraft::base("mynah")),
-        None,
-    ),
+    (|registry, root| add(registry, root, "base", ManifestDraft::base("mynah")), None),
     (|registry, root| add(registry, root, "one", draft()), None),
     (|registry, _| promote(registry, "v1"), Some("v1")),
-    (
-        |registry, root| add(registry, root, "two", draft()),
-        Some("v1"),
-    ),
+    (|registry, root| add(registry, root, "two", draft()), Some("v1")),
     (|registry, _| promote(registry, "v2"), Some("v2")),
-    (
-        |registry, _| {
-            registry
-                .rollback(Some(&registry.version("v1")?), &ada())
-                .map(drop)
-        },
-        Some("v1"),
-    ),
+    (|registry, _| registry.rollback(Some(&registry.version("v1")?), &ada()).map(drop), Some("v1")),
 ];
 
 fn add(registry: &Registry, root: &Path, text: &str, draft: ManifestDraft) -> Result<()> {
-    registry
-        .add_directory(&model(root, text), draft, &ada())
-        .map(drop)
+    registry.add_directory(&model(root, text), draft, &ada()).map(drop)
 }
 
 fn promote(registry: &Registry, name: &str) -> Result<()> {
-    let current = registry
-        .production()?
-        .map(|version| version.manifest_digest);
-    registry
-        .promote_with_evidence(
-            &registry.version(name)?,
-            current.as_ref(),
-            gate(),
-            b"report",
-            &ada(),
-        )
-        .map(drop)
+    let current = registry.production()?.map(|version| version.manifest_digest);
+    registry.promote_with_evidence(&registry.version(name)?, current.as_ref(), gate(), b"report", &ada()).map(drop)
 }
 
 fn options(fault: FaultPoint) -> RegistryOptions {
-    RegistryOptions {
-        fault,
-        ..RegistryOptions::default()
-    }
+    RegistryOptions { fault, ..RegistryOptions::default() }
 }
 
 /// Runs the script; the number of operations that succeeded, and the error that stopped it.
@@ -83,34 +55,16 @@ fn run(root: &Path, fault: FaultPoint) -> (usize, Option<Error>) {
 /// Checks what survived, repeats the interrupted operation, and finishes the script.
 fn recover(root: &Path, done: usize, context: &str) {
     let registry = Registry::open(&root.join("registry")).unwrap();
-    let entries = registry
-        .log()
-        .unwrap_or_else(|error| panic!("{context}: {error}"));
-    assert!(
-        entries.len() == done || entries.len() == done + 1,
-        "{context}: {} entries",
-        entries.len()
-    );
+    let entries = registry.log().unwrap_or_else(|error| panic!("{context}: {error}"));
+    assert!(entries.len() == done || entries.len() == done + 1, "{context}: {} entries", entries.len());
     let expected = |done: usize| done.checked_sub(1).and_then(|last| SCRIPT[last].1);
     let production = name_in_production(&registry);
     let possible = [expected(done), expected((done + 1).min(SCRIPT.len()))];
-    assert!(
-        possible.contains(&production.as_deref()),
-        "{context}: {production:?}, not one of {possible:?}"
-    );
-    assert!(
-        registry
-            .load_production()
-            .unwrap()
-            .is_none_or(|loaded| loaded.skipped.is_empty())
-    );
+    assert!(possible.contains(&production.as_deref()), "{context}: {production:?}, not one of {possible:?}");
+    assert!(registry.load_production().unwrap().is_none_or(|loaded| loaded.skipped.is_empty()));
     for (operation, production) in &SCRIPT[done..] {
         operation(&registry, root).unwrap_or_else(|error| panic!("{context}: {error}"));
-        assert_eq!(
-            name_in_production(&registry).as_deref(),
-            *production,
-            "{context}"
-        );
+        assert_eq!(name_in_production(&registry).as_deref(), *production, "{context}");
     }
     check_end(&registry, context);
 }
@@ -118,20 +72,11 @@ fn recover(root: &Path, done: usize, context: &str) {
 fn check_end(registry: &Registry, context: &str) {
     // Nothing was done twice.
     assert_eq!(registry.log().unwrap().len(), SCRIPT.len(), "{context}");
-    let names: Vec<String> = registry
-        .versions()
-        .unwrap()
-        .into_iter()
-        .map(|version| version.name)
-        .collect();
+    let names: Vec<String> = registry.versions().unwrap().into_iter().map(|version| version.name).collect();
     assert_eq!(names, ["base1", "v1", "v2"], "{context}");
     registry.collect_garbage().unwrap();
     let verification = registry.verify_all().unwrap();
-    assert!(
-        verification.problems.is_empty(),
-        "{context}: {:?}",
-        verification.problems
-    );
+    assert!(verification.problems.is_empty(), "{context}: {:?}", verification.problems);
     // Three manifests, two shared files, three of their own, one report.
     assert_eq!(verification.objects, 9, "{context}");
 }
@@ -169,18 +114,13 @@ fn the_disk_freezes_at_any_step() {
         let count = AtomicUsize::new(0);
         let (done, error) = run(
             root.path(),
-            Arc::new(
-                move |_| match count.fetch_add(1, Ordering::Relaxed) < number {
-                    true => Ok(()),
-                    false => Err(io::Error::other("the disk is gone")),
-                },
-            ),
+            Arc::new(move |_| match count.fetch_add(1, Ordering::Relaxed) < number {
+                true => Ok(()),
+                false => Err(io::Error::other("the disk is gone")),
+            }),
         );
         let context = format!("frozen at step {number}, {step}");
-        assert!(
-            matches!(error, Some(Error::Io { .. })),
-            "{context}: {error:?}"
-        );
+        assert!(matches!(error, Some(Error::Io { .. })), "{context}: {error:?}");
         recover(root.path(), done, &context);
     }
 }
@@ -190,16 +130,12 @@ fn the_disk_is_full_once_at_any_step() {
     for (number, step) in steps_of_script().into_iter().enumerate() {
         let root = temporary();
         let count = AtomicUsize::new(0);
-        let fault: FaultPoint =
-            Arc::new(
-                move |_| match count.fetch_add(1, Ordering::Relaxed) == number {
-                    true => Err(io::ErrorKind::StorageFull.into()),
-                    false => Ok(()),
-                },
-            );
+        let fault: FaultPoint = Arc::new(move |_| match count.fetch_add(1, Ordering::Relaxed) == number {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
+        });
         let context = format!("full at step {number}, {step}");
-        let open =
-            || Registry::open_with(&root.path().join("registry"), options(Arc::clone(&fault)));
+        let open = || Registry::open_with(&root.path().join("registry"), options(Arc::clone(&fault)));
         let mut failures = Vec::new();
         let registry = open().or_else(|error| {
             failures.push(error);
@@ -213,13 +149,8 @@ fn the_disk_is_full_once_at_any_step() {
                 operation(&registry, root.path()).unwrap();
             }
         }
-        let [error] = failures.as_slice() else {
-            panic!("{context}: {failures:?}")
-        };
-        assert!(
-            error.to_string().ends_with(": the disk is full"),
-            "{context}: {error}"
-        );
+        let [error] = failures.as_slice() else { panic!("{context}: {failures:?}") };
+        assert!(error.to_string().ends_with(": the disk is full"), "{context}: {error}");
         assert!(error.hint().is_some());
         check_end(&registry, &context);
     }
@@ -250,15 +181,8 @@ fn the_process_ends_at_any_step() {
     for (number, step) in steps_of_script().into_iter().enumerate() {
         let root = temporary();
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args([
-            "--exact",
-            "crashes::the_process_ends_at_any_step",
-            "--nocapture",
-        ]);
-        let output = command
-            .env(CHILD, format!("{number} {}", root.path().display()))
-            .output()
-            .unwrap();
+        command.args(["--exact", "crashes::the_process_ends_at_any_step", "--nocapture"]);
+        let output = command.env(CHILD, format!("{number} {}", root.path().display())).output().unwrap();
         let context = format!("ended at step {number}, {step}");
         assert_eq!(output.status.code(), Some(99), "{context}: {output:?}");
         // The process could not say how far it came; the journal can.
@@ -284,9 +208,7 @@ fn an_interrupted_export_leaves_nothing_and_can_be_repeated() {
         }
     });
     let registry = Registry::open_with(&root.path().join("registry"), options(fault)).unwrap();
-    let version = registry
-        .add_directory(&model(root.path(), "one"), draft(), &ada())
-        .unwrap();
+    let version = registry.add_directory(&model(root.path(), "one"), draft(), &ada()).unwrap();
     let to = root.path().join("out/export");
     for step in 0.. {
         armed.store(step, Ordering::Relaxed);
@@ -294,17 +216,11 @@ fn an_interrupted_export_leaves_nothing_and_can_be_repeated() {
         armed.store(usize::MAX, Ordering::Relaxed);
         if to.exists() {
             // Complete from the moment it has its name, durable when the call succeeds.
-            assert_eq!(
-                std::fs::read(to.join("model.safetensors")).unwrap(),
-                b"weights of one"
-            );
+            assert_eq!(std::fs::read(to.join("model.safetensors")).unwrap(), b"weights of one");
             break;
         }
         assert!(matches!(exported, Err(Error::Io { .. })));
-        assert_eq!(
-            std::fs::read_dir(root.path().join("out")).map_or(0, Iterator::count),
-            0
-        );
+        assert_eq!(std::fs::read_dir(root.path().join("out")).map_or(0, Iterator::count), 0);
     }
 }
 
@@ -315,22 +231,13 @@ fn interrupted_garbage_collection_can_be_repeated() {
         let registry = Registry::open(&root.path().join("registry")).unwrap();
         for text in ["one", "two"] {
             add(&registry, root.path(), text, draft()).unwrap();
-            registry
-                .delete(
-                    &registry
-                        .version(if text == "one" { "v1" } else { "v2" })
-                        .unwrap(),
-                    &ada(),
-                )
-                .unwrap();
+            registry.delete(&registry.version(if text == "one" { "v1" } else { "v2" }).unwrap(), &ada()).unwrap();
         }
         add(&registry, root.path(), "three", draft()).unwrap();
         let count = AtomicUsize::new(0);
-        let frozen = options(Arc::new(move |_| {
-            match count.fetch_add(1, Ordering::Relaxed) < number {
-                true => Ok(()),
-                false => Err(io::ErrorKind::PermissionDenied.into()),
-            }
+        let frozen = options(Arc::new(move |_| match count.fetch_add(1, Ordering::Relaxed) < number {
+            true => Ok(()),
+            false => Err(io::ErrorKind::PermissionDenied.into()),
         }));
         let frozen = Registry::open_with(&root.path().join("registry"), frozen).unwrap();
         assert_eq!(frozen.collect_garbage().is_ok(), number == 4);

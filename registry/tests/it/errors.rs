@@ -10,10 +10,7 @@ use crate::support::{Home, ada, draft, flip_bit, gate};
 
 /// The message and the hint, with what differs between runs replaced.
 fn rendered(home: &Home, error: &Error) -> String {
-    let hint = error
-        .hint()
-        .map(|hint| format!("\nhint: {hint}"))
-        .unwrap_or_default();
+    let hint = error.hint().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
     format!("{error}{hint}").replace(&home.root.path().display().to_string(), "ROOT")
 }
 
@@ -50,13 +47,7 @@ fn unknown_names() {
     "#);
     (0..12).for_each(|number| drop(home.add(&number.to_string())));
     home.promote(&home.registry.version("v11").unwrap());
-    home.registry
-        .tag(
-            &home.registry.version("v3").unwrap(),
-            "before-summer",
-            &ada(),
-        )
-        .unwrap();
+    home.registry.tag(&home.registry.version("v3").unwrap(), "before-summer", &ada()).unwrap();
     insta::assert_snapshot!(rendered(&home, &home.registry.version("v13").unwrap_err()), @r#"
     no version is called "v13"
     hint: did you mean v12?
@@ -88,18 +79,12 @@ fn refusals() {
     hint: promote a version first
     ");
     home.promote(&one);
-    let error = home
-        .registry
-        .promote(&two, None, gate(), &ada())
-        .unwrap_err();
+    let error = home.registry.promote(&two, None, gate(), &ada()).unwrap_err();
     insta::assert_snapshot!(rendered(&home, &error), @r"
     production changed: expected nothing, found eb4b21c88a19
     hint: compare with what is in production now, and promote again
     ");
-    let error = home
-        .registry
-        .promote(&one, None, gate(), &ada())
-        .unwrap_err();
+    let error = home.registry.promote(&one, None, gate(), &ada()).unwrap_err();
     insta::assert_snapshot!(error.hint().unwrap_or_default(), @"the version is in production already: nothing is left to do");
     insta::assert_snapshot!(rendered(&home, &home.registry.rollback(None, &ada()).unwrap_err()), @r"
     there is nothing to roll back to: no earlier version of production is fit to serve
@@ -118,10 +103,7 @@ fn refusals() {
     hint: choose another one, of letters, digits, '-', '_' and '.', as in release-1
     "#);
     home.registry.quarantine(&two, &ada()).unwrap();
-    let error = home
-        .registry
-        .promote(&two, Some(&one.manifest_digest), gate(), &ada())
-        .unwrap_err();
+    let error = home.registry.promote(&two, Some(&one.manifest_digest), gate(), &ada()).unwrap_err();
     insta::assert_snapshot!(rendered(&home, &error), @r"
     v2 (0fed9409ec04) is quarantined
     hint: choose another version; a quarantined one is never promoted
@@ -138,11 +120,7 @@ fn what_cannot_be_registered() {
     let home = Home::new();
     let empty = home.root.path().join("empty");
     fs::create_dir(&empty).unwrap();
-    let add = |path: &std::path::Path| {
-        home.registry
-            .add_directory(path, draft(), &ada())
-            .unwrap_err()
-    };
+    let add = |path: &std::path::Path| home.registry.add_directory(path, draft(), &ada()).unwrap_err();
     insta::assert_snapshot!(rendered(&home, &add(&empty)), @r"
     ROOT/empty holds no files to register
     hint: hidden files and *.tmp are left out; is it the right directory?
@@ -181,17 +159,12 @@ fn what_the_operating_system_refuses() {
         let error = Registry::open(&home.root.path().join(path)).unwrap_err();
         let text = rendered(&home, &error);
         assert!(
-            text.starts_with(&format!(
-                "cannot create the directory ROOT/{path}: not a directory\nhint: "
-            )),
+            text.starts_with(&format!("cannot create the directory ROOT/{path}: not a directory\nhint: ")),
             "{text}"
         );
     }
     let refused = |kind: io::ErrorKind| {
-        let options = RegistryOptions {
-            fault: Arc::new(move |_| Err(kind.into())),
-            ..RegistryOptions::default()
-        };
+        let options = RegistryOptions { fault: Arc::new(move |_| Err(kind.into())), ..RegistryOptions::default() };
         Registry::open_with(&home.dir(), options)
             .unwrap()
             .add_directory(&home.model("one"), draft(), &ada())
@@ -226,20 +199,14 @@ fn two_digests_that_start_alike() {
     let files = home.add("one").manifest.files;
     let (first, second) = (0..)
         .find_map(|seed| {
-            let draft = ManifestDraft {
-                seed: Some(seed),
-                ..draft()
-            };
+            let draft = ManifestDraft { seed: Some(seed), ..draft() };
             let digest = draft.clone().with_files(files.clone()).digest();
             let earlier = seen.insert(digest.to_string()[..6].to_owned(), draft.clone());
             earlier.map(|earlier| (earlier, draft))
         })
         .unwrap();
-    let [first, second] = [first, second].map(|draft| {
-        home.registry
-            .add_directory(&home.model("one"), draft, &ada())
-            .unwrap()
-    });
+    let [first, second] =
+        [first, second].map(|draft| home.registry.add_directory(&home.model("one"), draft, &ada()).unwrap());
     let prefix = &first.manifest_digest.to_string()[..6];
     let error = home.registry.version(prefix).unwrap_err();
     let text = rendered(&home, &error).replace(prefix, "PREFIX");
@@ -247,11 +214,5 @@ fn two_digests_that_start_alike() {
     PREFIX is the start of 2 digests: v2, v3
     hint: give more digits, or the version's name
     ");
-    assert_eq!(
-        home.registry
-            .version(&second.manifest_digest.to_string())
-            .unwrap()
-            .name,
-        "v3"
-    );
+    assert_eq!(home.registry.version(&second.manifest_digest.to_string()).unwrap().name, "v3");
 }

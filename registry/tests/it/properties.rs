@@ -45,24 +45,15 @@ fn apply(home: &Home, operation: &Operation) -> Option<Result<(), Error>> {
             Ok(())
         }
         Operation::Promote(number) => {
-            let current = registry
-                .production()
-                .unwrap()
-                .map(|version| version.manifest_digest);
-            registry
-                .promote(version(number)?, current.as_ref(), gate(), &ada())
-                .map(drop)
+            let current = registry.production().unwrap().map(|version| version.manifest_digest);
+            registry.promote(version(number)?, current.as_ref(), gate(), &ada()).map(drop)
         }
         Operation::Refuse(number) => registry.refuse(version(number)?, gate(), &ada()).map(drop),
         Operation::Rollback => registry.rollback(None, &ada()).map(drop),
-        Operation::RollbackTo(number) => {
-            registry.rollback(Some(version(number)?), &ada()).map(drop)
-        }
+        Operation::RollbackTo(number) => registry.rollback(Some(version(number)?), &ada()).map(drop),
         Operation::Quarantine(number) => registry.quarantine(version(number)?, &ada()).map(drop),
         Operation::Delete(number) => registry.delete(version(number)?, &ada()).map(drop),
-        Operation::Tag(number, tag) => registry
-            .tag(version(number)?, &format!("tag-{tag}"), &ada())
-            .map(drop),
+        Operation::Tag(number, tag) => registry.tag(version(number)?, &format!("tag-{tag}"), &ada()).map(drop),
         Operation::CollectGarbage => registry.collect_garbage().map(drop),
     })
 }
@@ -71,36 +62,17 @@ fn check(registry: &Registry, before: &[Entry]) -> Vec<Entry> {
     let log = registry.log().unwrap();
     assert!(log.starts_with(before), "the log only grows");
     let versions = registry.versions().unwrap();
-    let with = |status| {
-        versions
-            .iter()
-            .filter(move |version: &&Version| version.status == status)
-    };
+    let with = |status| versions.iter().filter(move |version: &&Version| version.status == status);
     let production = registry.production().unwrap();
     assert_eq!(with(Status::Production).next(), production.as_ref());
     assert!(with(Status::Production).count() <= 1);
-    let promoted = log
-        .iter()
-        .any(|entry| matches!(entry.event, Event::Promote { .. }));
-    assert_eq!(
-        production.is_some(),
-        promoted,
-        "once something is served, something always is"
-    );
+    let promoted = log.iter().any(|entry| matches!(entry.event, Event::Promote { .. }));
+    assert_eq!(production.is_some(), promoted, "once something is served, something always is");
     if let Some(production) = production {
-        assert!(
-            registry.verify(&production).is_ok(),
-            "what is served can be loaded"
-        );
+        assert!(registry.verify(&production).is_ok(), "what is served can be loaded");
         let fit = with(Status::Promoted).find(|version| !version.quarantined);
-        assert!(
-            !production.quarantined || fit.is_none(),
-            "served though quarantined, with {fit:?} at hand"
-        );
-        assert_eq!(
-            registry.load_production().unwrap().unwrap().version,
-            production
-        );
+        assert!(!production.quarantined || fit.is_none(), "served though quarantined, with {fit:?} at hand");
+        assert_eq!(registry.load_production().unwrap().unwrap().version, production);
     }
     assert!(registry.verify_all().unwrap().problems.is_empty());
     for (number, version) in versions.iter().enumerate() {

@@ -8,9 +8,7 @@ use tempfile::TempDir;
 
 /// A temporary directory, in memory where the system has one: these tests sync thousands of times.
 pub fn temporary() -> TempDir {
-    tempfile::tempdir_in("/dev/shm")
-        .or_else(|_| tempfile::tempdir())
-        .unwrap()
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 pub struct Home {
@@ -44,17 +42,13 @@ impl Home {
     }
 
     pub fn add(&self, text: &str) -> Version {
-        self.registry
-            .add_directory(&self.model(text), draft(), &ada())
-            .unwrap()
+        self.registry.add_directory(&self.model(text), draft(), &ada()).unwrap()
     }
 
     pub fn promote(&self, version: &Version) {
         let current = self.registry.production().unwrap();
         let current = current.as_ref().map(|current| &current.manifest_digest);
-        self.registry
-            .promote(version, current, gate(), &ada())
-            .unwrap();
+        self.registry.promote(version, current, gate(), &ada()).unwrap();
     }
 
     pub fn in_production(&self) -> Option<String> {
@@ -74,17 +68,9 @@ pub fn name_in_production(registry: &Registry) -> Option<String> {
 pub fn model(root: &Path, text: &str) -> PathBuf {
     let directory = root.join(format!("model-{text}"));
     fs::create_dir_all(directory.join("1_Pooling")).unwrap();
-    fs::write(
-        directory.join("config.json"),
-        r#"{"model_type":"distilbert"}"#,
-    )
-    .unwrap();
+    fs::write(directory.join("config.json"), r#"{"model_type":"distilbert"}"#).unwrap();
     fs::write(directory.join("1_Pooling/config.json"), "{}").unwrap();
-    fs::write(
-        directory.join("model.safetensors"),
-        format!("weights of {text}"),
-    )
-    .unwrap();
+    fs::write(directory.join("model.safetensors"), format!("weights of {text}")).unwrap();
     directory
 }
 

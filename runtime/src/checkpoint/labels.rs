@@ -26,6 +26,10 @@ pub struct Labels {
     /// The argument names seen with each function during training.
     #[serde(default)]
     pub arguments: BTreeMap<String, Vec<String>>,
+    /// The arguments of which two stood side by side during training. Of any other, a span that begins right after
+    /// another of its name belongs to that. Absent: nothing is known about it.
+    #[serde(default)]
+    pub adjacent: Option<Vec<String>>,
 }
 
 /// A tag of the arguments head, taken apart.
@@ -67,9 +71,12 @@ impl Labels {
 
     /// Writes the file.
     pub fn to_json(&self) -> Vec<u8> {
-        let value = serde_json::json!({
+        let mut value = serde_json::json!({
             "schema": SCHEMA, "functions": self.functions, "tags": self.tags, "arguments": self.arguments,
         });
+        if let Some(adjacent) = &self.adjacent {
+            value["adjacent"] = serde_json::json!(adjacent);
+        }
         serde_json::to_vec_pretty(&value).unwrap_or_default()
     }
 
@@ -119,6 +126,7 @@ mod tests {
             functions: vec!["lights".into(), "oos".into()],
             tags: vec!["O".into(), "B-room".into(), "I-room".into()],
             arguments: BTreeMap::from([("lights".into(), vec!["room".into()])]),
+            adjacent: Some(vec!["room".into()]),
         };
         assert_eq!(Labels::from_json(&labels.to_json()).unwrap(), labels);
         assert_eq!(labels.function_id("oos"), Some(1));

@@ -114,11 +114,8 @@ impl TensorIndex {
 
 /// Reads the header of one file; the format is 8 bytes of length, that many bytes of JSON, then the data.
 fn read_header(files: &Files, file: &str, entries: &mut BTreeMap<String, Entry>) -> Result<()> {
-    let broken = |reason: String| Error::Safetensors {
-        checkpoint: files.location().to_owned(),
-        file: file.to_owned(),
-        reason,
-    };
+    let broken =
+        |reason: String| Error::Safetensors { checkpoint: files.location().to_owned(), file: file.to_owned(), reason };
     let size_bytes = files.size_bytes(file)?;
     if size_bytes < 8 {
         return Err(broken(format!("it has {size_bytes} bytes")));

@@ -7,9 +7,8 @@
 
 use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, SimdOp};
-use rten_vecmath::Softmax;
 
-use super::passes::{load, store};
+use super::passes::{load, softmax, store};
 
 /// Queries computed together: as many accumulators as hide the latency of a fused multiply-add.
 const QUERIES: usize = 8;
@@ -29,6 +28,7 @@ impl SimdOp for Attention<'_> {
     type Output = ();
 
     #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "one index walks over several arrays at once")]
     fn eval<I: Isa>(self, isa: I) {
         let ops = isa.f32();
         let (dim, width) = (self.dim, 3 * self.dim);
@@ -59,18 +59,18 @@ impl SimdOp for Attention<'_> {
                 for block in (0..padded).step_by(ops.len()) {
                     let mut sums = [ops.zero(); QUERIES];
                     for d in 0..head_dim {
-                        let key = ops.load(&keys[d * padded + block..]);
+                        let key = load(ops, keys, d * padded + block);
                         for q in 0..QUERIES {
                             sums[q] = ops.mul_add(ops.splat(queries[q][d]), key, sums[q]);
                         }
                     }
                     for q in 0..QUERIES {
-                        ops.store(sums[q], &mut scores[q * padded + block..]);
+                        store(ops, sums[q], scores, q * padded + block);
                     }
                 }
                 let count = QUERIES.min(tokens - first);
                 for q in 0..count {
-                    Softmax::new_mut(&mut scores[q * padded..][..tokens]).eval(isa);
+                    softmax(isa, &mut scores[q * padded..][..padded], tokens);
                 }
                 let weights: [&[f32]; QUERIES] = std::array::from_fn(|q| &scores[q * padded..][..tokens]);
                 for column in (0..head_dim).step_by(ops.len()) {

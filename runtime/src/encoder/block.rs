@@ -6,7 +6,7 @@ use rten_simd::SimdOp;
 
 use super::Precision;
 use super::attention::Attention;
-use super::passes::{AddBias, GeluRows, LayerNorm, Quantized, QuantizeRows, ResidualNorm};
+use super::passes::{AddBias, GeluRows, LayerNorm, QuantizeRows, Quantized, ResidualNorm};
 use super::product::{Accumulators, Input, Kernels, Product, QuantizedRows, Source};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
@@ -83,8 +83,16 @@ impl Block {
     pub(super) fn forward(&self, kernels: &Kernels, sequences: &[&[u32]], rows: &mut [f32], scratch: &mut Scratch) {
         let (dim, hidden_dim, count) = (self.dim, self.hidden_dim, rows.len() / self.dim);
         let int8 = self.precision == Precision::Int8;
-        let Scratch { accumulators, quantized, query_key_value, context, hidden, transposed_keys, scores, quantized_hidden } =
-            scratch;
+        let Scratch {
+            accumulators,
+            quantized,
+            query_key_value,
+            context,
+            hidden,
+            transposed_keys,
+            scores,
+            quantized_hidden,
+        } = scratch;
 
         let input = self.input(&self.query_key_value, rows, dim, quantized);
         let product = self.query_key_value.multiply(kernels, count, input, accumulators);

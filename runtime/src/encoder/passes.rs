@@ -2,14 +2,14 @@
 //! residual with LayerNorm, and quantisation.
 //!
 //! Written once over rten-simd's vectors and compiled for every instruction set it knows; the best is chosen at run time.
+//! rten-vecmath's reductions are not used: its folds are not inlined, and outside of the dispatched function every vector
+//! instruction becomes a call.
 //!
 //! Invariant: a row's result depends on that row alone.
 
-use std::mem::MaybeUninit;
-
-use rten_simd::ops::{BitOps, NumOps, ToFloat};
-use rten_simd::{Isa, SimdOp, SimdUnaryOp};
-use rten_vecmath::{Gelu, MinMax, Quantize, Sum, SumSquareSub};
+use rten_simd::ops::{BitOps, FloatOps, NarrowSaturate, NumOps, ToFloat};
+use rten_simd::{Isa, Simd, SimdOp, SimdUnaryOp};
+use rten_vecmath::{Exp, Gelu};
 
 use super::product::{Output, QuantizedRows};
 use crate::checkpoint::Checkpoint;
@@ -44,8 +44,8 @@ impl LayerNorm {
     fn apply<I: Isa>(&self, isa: I, row: &mut [f32]) {
         let ops = isa.f32();
         let width = row.len() as f32;
-        let mean = Sum::new(row).eval(isa) / width;
-        let variance = SumSquareSub::new(row, mean).eval(isa) / width;
+        let mean = sum_of(isa, row, 0.0, Power::One) / width;
+        let variance = sum_of(isa, row, mean, Power::Two) / width;
         let scale = ops.splat(1.0 / (variance + LAYER_NORM_EPSILON).sqrt());
         let mean = ops.splat(mean);
         let mut at = 0;
@@ -201,19 +201,122 @@ fn quantize<I: Isa>(isa: I, row: &mut [f32], index: usize, quantized: &mut Quant
     for (outlier, &column) in outliers.iter_mut().zip(*outlier_columns) {
         *outlier = std::mem::take(&mut row[column]);
     }
-    let (lowest, highest) = MinMax::new(row).eval(isa);
-    let (lowest, highest) = (lowest.min(0.0), highest.max(0.0));
+    let (lowest, highest) = range_with_zero(isa, row);
     // The smallest positive scale keeps a row of zeros (or of values that are not numbers) from dividing by zero.
     let scale = ((highest - lowest) / 255.0).max(f32::MIN_POSITIVE);
     let zero_point = (-lowest / scale).round() as u8;
     quantized.scales[index] = scale;
     quantized.zero_points[index] = i32::from(zero_point);
     let values = &mut quantized.values[index * row.len()..(index + 1) * row.len()];
-    // SAFETY: `MaybeUninit<u8>` has the layout of `u8`, and `Quantize` only writes initialised values.
-    let values = unsafe { &mut *(std::ptr::from_mut(values) as *mut [MaybeUninit<u8>]) };
-    Quantize::new(row, values, 1.0 / scale, zero_point).eval(isa);
+    round_to_u8(isa, row, 1.0 / scale, zero_point, values);
     for (outlier, &column) in outliers.iter().zip(*outlier_columns) {
         row[column] = *outlier;
+    }
+}
+
+/// `saturate(round(row * inverse_scale) + zero_point)`
+#[inline(always)]
+fn round_to_u8<I: Isa>(isa: I, row: &[f32], inverse_scale: f32, zero_point: u8, values: &mut [u8]) {
+    let (ops, integers, bytes) = (isa.f32(), isa.i32(), isa.u8());
+    let scale = ops.splat(inverse_scale);
+    let zero = integers.splat(i32::from(zero_point));
+    let step = ops.len();
+    let vectors = row.len().min(values.len()) / (4 * step);
+    for index in 0..vectors {
+        let at = index * 4 * step;
+        let mut rounded = [zero; 4];
+        for (part, rounded) in rounded.iter_mut().enumerate() {
+            let value = ops.mul(load(ops, row, at + part * step), scale);
+            *rounded = integers.add(ops.to_int_round(value), zero);
+        }
+        let low = integers.narrow_saturate(rounded[0], rounded[1]);
+        let high = integers.narrow_saturate(rounded[2], rounded[3]);
+        store(bytes, isa.i16().narrow_saturate(low, high), values, at);
+    }
+    let at = vectors * 4 * step;
+    for (value, rounded) in row[at..].iter().zip(&mut values[at..]) {
+        *rounded = ((value * inverse_scale).round_ties_even() as i32 + i32::from(zero_point)).clamp(0, 255) as u8;
+    }
+}
+
+/// The lowest and the highest of the values and zero.
+#[inline(always)]
+fn range_with_zero<I: Isa>(isa: I, row: &[f32]) -> (f32, f32) {
+    let ops = isa.f32();
+    let (mut lowest, mut highest) = (ops.zero(), ops.zero());
+    let mut at = 0;
+    while at < row.len() {
+        // The padding of the last vector is zero, which takes part anyway.
+        let value = load(ops, row, at);
+        lowest = ops.min(lowest, value);
+        highest = ops.max(highest, value);
+        at += ops.len();
+    }
+    let lowest = lowest.to_array().into_iter().fold(0.0, f32::min);
+    (lowest, highest.to_array().into_iter().fold(0.0, f32::max))
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Power {
+    One,
+    Two,
+}
+
+/// The sum of `(value - offset)` to the power.
+#[inline(always)]
+fn sum_of<I: Isa>(isa: I, row: &[f32], offset: f32, power: Power) -> f32 {
+    let ops = isa.f32();
+    let step = ops.len();
+    let vector_offset = ops.splat(offset);
+    // Two sums hide some of the latency of the additions.
+    let mut sums = [ops.zero(); 2];
+    let vectors = row.len() / step;
+    for index in 0..vectors {
+        let value = ops.sub(load(ops, row, index * step), vector_offset);
+        let sum = &mut sums[index % 2];
+        *sum = match power {
+            Power::One => ops.add(*sum, value),
+            Power::Two => ops.mul_add(value, value, *sum),
+        };
+    }
+    let mut total: f32 = ops.add(sums[0], sums[1]).to_array().into_iter().sum();
+    for value in &row[vectors * step..] {
+        let value = value - offset;
+        total += if power == Power::One { value } else { value * value };
+    }
+    total
+}
+
+/// Softmax of the first `count` values, in place; the values after them become zero.
+///
+/// The row is a whole number of vectors.
+#[inline(always)]
+pub(super) fn softmax<I: Isa>(isa: I, row: &mut [f32], count: usize) {
+    let ops = isa.f32();
+    let step = ops.len();
+    let lowest = ops.splat(f32::MIN);
+    let used = count.next_multiple_of(step).min(row.len());
+    if count < used {
+        // What lies after the values must not take part: its exponential is to be zero.
+        let last = used - step;
+        let value = ops.select(load(ops, row, last), lowest, ops.first_n_mask(count - last));
+        store(ops, value, row, last);
+    }
+    let mut highest = lowest;
+    for at in (0..used).step_by(step) {
+        highest = ops.max(highest, load(ops, row, at));
+    }
+    let highest = ops.splat(highest.to_array().into_iter().fold(f32::MIN, f32::max));
+    let mut sum = ops.zero();
+    for at in (0..used).step_by(step) {
+        let value = Exp {}.eval(isa, ops.sub(load(ops, row, at), highest));
+        sum = ops.add(sum, value);
+        store(ops, value, row, at);
+    }
+    let factor = ops.splat(1.0 / sum.to_array().into_iter().sum::<f32>());
+    for at in (0..used).step_by(step) {
+        let value = ops.mul(load(ops, row, at), factor);
+        store(ops, value, row, at);
     }
 }
 
@@ -262,7 +365,12 @@ fn finish<I: Isa>(isa: I, product: Output, index: usize, width: usize, mut take:
 #[inline(always)]
 pub(super) fn load<T: rten_simd::Elem, O: BitOps<T>>(ops: O, values: &[T], at: usize) -> O::Simd {
     let rest = &values[at..];
-    if rest.len() >= ops.len() { ops.load(rest) } else { ops.load_pad(rest).0 }
+    if rest.len() >= ops.len() {
+        // SAFETY: a whole vector is left. `ops.load` would do, but is not always inlined, which makes it a call.
+        unsafe { ops.load_ptr(rest.as_ptr()) }
+    } else {
+        ops.load_pad(rest).0
+    }
 }
 
 /// Stores a vector to `values[at..]`, as much of it as fits.
@@ -270,7 +378,8 @@ pub(super) fn load<T: rten_simd::Elem, O: BitOps<T>>(ops: O, values: &[T], at: u
 pub(super) fn store<T: rten_simd::Elem, O: BitOps<T>>(ops: O, value: O::Simd, values: &mut [T], at: usize) {
     let rest = &mut values[at..];
     if rest.len() >= ops.len() {
-        ops.store(value, rest);
+        // SAFETY: a whole vector is left.
+        unsafe { ops.store_ptr(value, rest.as_mut_ptr()) };
     } else {
         let mask = ops.first_n_mask(rest.len());
         // SAFETY: the mask is true for exactly the elements of `rest`.

@@ -108,7 +108,10 @@ pub(super) enum Input<'a> {
 /// What a product left in the accumulators, with all that is needed to finish it.
 #[derive(Clone, Copy)]
 pub(super) enum Output<'a> {
-    Single { values: &'a [f32], bias: &'a [f32] },
+    Single {
+        values: &'a [f32],
+        bias: &'a [f32],
+    },
     Int8 {
         values: &'a [i32],
         rows: &'a QuantizedRows,
@@ -221,7 +224,7 @@ impl Product {
 impl Outliers {
     /// Each column costs a vector operation per vector of outputs; more of them brought no accuracy that could be
     /// measured.
-    const MOST: usize = 4;
+    const MOST: usize = 8;
 
     /// Takes the outlier columns out of the weights, leaving zeros.
     fn take(weight: &mut [f32], inputs: usize, source: Source) -> Self {

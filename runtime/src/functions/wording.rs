@@ -57,6 +57,9 @@ fn question(parameter: &Parameter) -> String {
         Some(text) if text.ends_with('?') => text.to_owned(),
         Some(text) => {
             let text = lower_first(text.trim_end_matches('.'));
+            if ["how ", "when ", "where ", "which ", "what ", "who "].iter().any(|word| text.starts_with(word)) {
+                return format!("Please tell me {text}.");
+            }
             let bare = ["the ", "a ", "an "].iter().find_map(|article| text.strip_prefix(article)).unwrap_or(&text);
             format!("What is the {bare}?")
         }
@@ -101,12 +104,23 @@ fn notation(call: &Call) -> String {
 pub(crate) fn display(value: &Value) -> String {
     match value {
         Value::String(text) if text.contains('_') && !text.contains(' ') => spaced(text),
+        Value::String(text) if text.starts_with('P') => spoken_duration(text).unwrap_or_else(|| text.clone()),
         Value::String(text) => text.clone(),
         Value::Bool(true) => "on".to_owned(),
         Value::Bool(false) => "off".to_owned(),
         Value::Array(values) => listed(&values.iter().map(display).collect::<Vec<_>>(), "and"),
         other => other.to_string(),
     }
+}
+
+/// "12 minutes" for `PT12M`; `None` for what is not an ISO 8601 duration.
+fn spoken_duration(text: &str) -> Option<String> {
+    let span: jiff::Span =
+        text.parse().ok().filter(|_| text[1..].starts_with(|c: char| c == 'T' || c.is_ascii_digit()))?;
+    let printer = jiff::fmt::friendly::SpanPrinter::new()
+        .designator(jiff::fmt::friendly::Designator::Verbose)
+        .spacing(jiff::fmt::friendly::Spacing::BetweenUnitsAndDesignators);
+    Some(printer.span_to_string(&span))
 }
 
 fn listed(names: &[String], conjunction: &str) -> String {
@@ -157,6 +171,8 @@ mod tests {
     fn questions_use_the_description() {
         let toolbox = toolbox();
         assert_eq!(toolbox.question("set_alarm", "time"), "What is the time of the alarm?");
+        assert_eq!(display(&Value::from("PT1H12M")), "1 hour 12 minutes");
+        assert_eq!(display(&Value::from("Paul")), "Paul");
         assert_eq!(toolbox.question("set_alarm", "label"), "Which label?");
         assert_eq!(toolbox.question("set_light", "room"), "Which room? (living room or kitchen)");
         assert_eq!(toolbox.question("unknown", "some_thing"), "Which some thing?");

@@ -41,8 +41,7 @@ pub(super) fn best_span(passage: &str, window: &PairEncoding, logits: &[[f32; 2]
     }
     let (first, last, score) = best?;
     let margin = score - no_answer;
-    // Also refuses scores that are not numbers.
-    if !(margin > 0.0) {
+    if margin.is_nan() || margin <= 0.0 {
         return None;
     }
     let (start, end) = (window.offsets[first].0, window.offsets[last].1);
@@ -56,11 +55,7 @@ mod tests {
 
     fn window() -> PairEncoding {
         // [CLS] q [SEP] the red door [SEP]
-        PairEncoding {
-            input_ids: vec![0; 7],
-            passage_start: 3,
-            offsets: vec![(0, 3), (4, 7), (8, 12)],
-        }
+        PairEncoding { input_ids: vec![0; 7], passage_start: 3, offsets: vec![(0, 3), (4, 7), (8, 12)] }
     }
 
     #[test]

@@ -73,7 +73,10 @@ impl Heads {
         let arguments = if has_arguments || !labels.tags.is_empty() {
             Some(ArgumentsHead {
                 slot_classifier: Linear::load(checkpoint, "slot_classifier", labels.tags.len(), dim)?,
-                decoder: TagDecoder::new(&labels.tags),
+                decoder: match &labels.adjacent {
+                    Some(adjacent) => TagDecoder::new(&labels.tags).with_adjacent(adjacent),
+                    None => TagDecoder::new(&labels.tags),
+                },
             })
         } else {
             None
@@ -112,17 +115,21 @@ impl Heads {
         head.classifier.forward(&pooled)
     }
 
-    /// The arguments of a text; none without an arguments head.
+    /// The arguments of a text; none without an arguments head. When training saw which arguments `function` takes,
+    /// only those are looked for.
     ///
     /// # Shapes
     /// `rows`: `[tokens, dim]`
-    pub fn slots(&self, text: &str, encoding: &Encoding, rows: &[f32]) -> Vec<Slot> {
+    pub fn slots(&self, text: &str, encoding: &Encoding, rows: &[f32], function: Option<&str>) -> Vec<Slot> {
         let Some(head) = &self.arguments else { return Vec::new() };
         let words = encoding.words();
-        let logits: Vec<f32> = words
+        let mut logits: Vec<f32> = words
             .iter()
             .flat_map(|word| head.slot_classifier.forward(&rows[word.first_token * self.dim..][..self.dim]))
             .collect();
+        if let Some(arguments) = function.and_then(|function| self.labels.arguments.get(function)) {
+            head.decoder.restrict(&mut logits, arguments);
+        }
         head.decoder.slots(text, &words, &logits)
     }
 

@@ -1,5 +1,7 @@
 //! From tag scores per word to arguments: the best sequence of tags that obeys the BIO rules.
 //!
+//! A decoder may also be told which arguments a function takes: the tags of others are then out of the question.
+//!
 //! Invariants: `I-x` follows only `B-x` or `I-x`; the slots found are in the order of the text, do not overlap, and each
 //! one's value is exactly the characters `start..end` of the text.
 
@@ -7,6 +9,9 @@ use mynah_data::Slot;
 
 use crate::checkpoint::Tag;
 use crate::tokenizer::Word;
+
+/// Far below any score, far above the lowest number, so that sums stay finite.
+const IMPOSSIBLE: f32 = -1e9;
 
 /// A tag with its argument as a number, for quick comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +26,8 @@ enum Kind {
 pub struct TagDecoder {
     kinds: Vec<Kind>,
     names: Vec<String>,
+    /// Whether two arguments of this name may stand side by side.
+    adjacent: Vec<bool>,
 }
 
 impl TagDecoder {
@@ -41,7 +48,44 @@ impl TagDecoder {
                 Some(Tag::Outside) | None => Kind::Outside,
             })
             .collect();
-        Self { kinds, names }
+        let adjacent = vec![true; names.len()];
+        Self { kinds, names, adjacent }
+    }
+
+    /// A decoder after which only the arguments named in `adjacent` may stand side by side with their like.
+    pub fn with_adjacent(mut self, adjacent: &[String]) -> Self {
+        self.adjacent = self.names.iter().map(|name| adjacent.contains(name)).collect();
+        self
+    }
+
+    /// Makes the tags of all arguments but `arguments` impossible.
+    ///
+    /// # Shapes
+    /// `logits`: `[words, tags]`
+    pub fn restrict(&self, logits: &mut [f32], arguments: &[String]) {
+        let allowed: Vec<bool> = self
+            .kinds
+            .iter()
+            .map(|kind| match kind {
+                Kind::Outside => true,
+                Kind::Begin(name) | Kind::Inside(name) => arguments.contains(&self.names[*name]),
+            })
+            .collect();
+        for word in logits.chunks_exact_mut(self.kinds.len().max(1)) {
+            for (logit, allowed) in word.iter_mut().zip(&allowed) {
+                if !allowed {
+                    *logit = IMPOSSIBLE;
+                }
+            }
+        }
+    }
+
+    fn may_follow(&self, before: Kind, kind: Kind) -> bool {
+        match kind {
+            Kind::Outside => true,
+            Kind::Begin(name) => self.adjacent[name] || (before != Kind::Begin(name) && before != Kind::Inside(name)),
+            Kind::Inside(name) => before == Kind::Begin(name) || before == Kind::Inside(name),
+        }
     }
 
     /// The permitted sequence of tags with the highest sum of scores (Viterbi); scores that are not numbers count as
@@ -62,21 +106,23 @@ impl TagDecoder {
             .unwrap_or_default()
             .iter()
             .zip(&self.kinds)
-            .map(|(&logit, kind)| if may_follow(Kind::Outside, *kind) { clean(logit) } else { f64::NEG_INFINITY })
+            .map(|(&logit, kind)| if self.may_follow(Kind::Outside, *kind) { clean(logit) } else { f64::NEG_INFINITY })
             .collect();
         let mut came_from: Vec<usize> = Vec::new();
         for word in words {
             let best = argmax(scores.iter().copied());
             let mut next = vec![f64::NEG_INFINITY; tags];
             for (tag, &kind) in self.kinds.iter().enumerate() {
-                // Only an inside tag is particular about what comes before it.
-                let from = match kind {
-                    Kind::Inside(_) => argmax(scores.iter().zip(&self.kinds).map(|(&score, &before)| {
-                        if may_follow(before, kind) { score } else { f64::NEG_INFINITY }
-                    })),
-                    Kind::Outside | Kind::Begin(_) => best,
-                };
-                if may_follow(self.kinds[from], kind) {
+                // The best predecessor of all will mostly do.
+                let from =
+                    if self.may_follow(self.kinds[best], kind) {
+                        best
+                    } else {
+                        argmax(scores.iter().zip(&self.kinds).map(|(&score, &before)| {
+                            if self.may_follow(before, kind) { score } else { f64::NEG_INFINITY }
+                        }))
+                    };
+                if self.may_follow(self.kinds[from], kind) {
                     next[tag] = scores[from] + clean(word[tag]);
                 }
                 came_from.push(from);
@@ -120,13 +166,6 @@ impl TagDecoder {
             Some(Slot { name: self.names[name].clone(), start, end, value })
         });
         slots.collect()
-    }
-}
-
-fn may_follow(before: Kind, kind: Kind) -> bool {
-    match kind {
-        Kind::Outside | Kind::Begin(_) => true,
-        Kind::Inside(name) => before == Kind::Begin(name) || before == Kind::Inside(name),
     }
 }
 
@@ -203,7 +242,7 @@ mod tests {
             prop_assert_eq!(path.len(), logits.len() / 5);
             let mut before = Kind::Outside;
             for tag in path {
-                prop_assert!(may_follow(before, decoder.kinds[tag]));
+                prop_assert!(decoder.may_follow(before, decoder.kinds[tag]));
                 before = decoder.kinds[tag];
             }
         }
@@ -218,7 +257,8 @@ mod tests {
             for code in 0..125usize {
                 let path = [code / 25, code / 5 % 5, code % 5];
                 let kinds = path.map(|tag| decoder.kinds[tag]);
-                if may_follow(Kind::Outside, kinds[0]) && may_follow(kinds[0], kinds[1]) && may_follow(kinds[1], kinds[2]) {
+                let follows = |before, kind| decoder.may_follow(before, kind);
+                if follows(Kind::Outside, kinds[0]) && follows(kinds[0], kinds[1]) && follows(kinds[1], kinds[2]) {
                     prop_assert!(score(&path) <= best + 1e-4);
                 }
             }

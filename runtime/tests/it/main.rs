@@ -1,4 +1,7 @@
 //! Tests of the runtime through its public interface.
 
+mod checkpoints;
 mod conversation;
+mod golden;
+mod model;
 mod trained;

@@ -13,17 +13,7 @@ pub const HELP: &str = "/why                              where the last reply c
 /versions                         the model versions
 /quit                             end the conversation (so does the end of input)";
 
-const NAMES: [&str; 9] = [
-    "/why",
-    "/correct",
-    "/teach",
-    "/good",
-    "/bad",
-    "/functions",
-    "/versions",
-    "/help",
-    "/quit",
-];
+const NAMES: [&str; 9] = ["/why", "/correct", "/teach", "/good", "/bad", "/functions", "/versions", "/help", "/quit"];
 
 /// One line of a chat.
 #[derive(Debug, PartialEq, Eq)]
@@ -91,9 +81,7 @@ pub fn parse(line: &str) -> Said {
 fn correct(words: Vec<String>) -> Said {
     let mut words = words.into_iter();
     let Some(function) = words.next() else {
-        return Said::Mistake(
-            "/correct needs a function: /correct set_alarm time=\"half past six\"".to_owned(),
-        );
+        return Said::Mistake("/correct needs a function: /correct set_alarm time=\"half past six\"".to_owned());
     };
     let mut arguments = Vec::new();
     for word in words {
@@ -151,75 +139,39 @@ fn words(text: &str) -> Result<Vec<String>, String> {
 ///
 /// # Errors
 /// What to say when the words are not there.
-pub fn correction(
-    message: &str,
-    function: &str,
-    arguments: &[(String, String)],
-) -> Result<Correction, String> {
+pub fn correction(message: &str, function: &str, arguments: &[(String, String)]) -> Result<Correction, String> {
     if matches!(function, "none" | OUT_OF_SCOPE) {
         return match arguments {
-            [] => Ok(Correction::Function {
-                function: None,
-                slots: None,
-            }),
+            [] => Ok(Correction::Function { function: None, slots: None }),
             _ => Err("no function takes no arguments".to_owned()),
         };
     }
     let mut slots: Vec<Slot> = Vec::new();
     for (name, words) in arguments {
-        let taken = |start: usize, end: usize| {
-            slots
-                .iter()
-                .any(|slot| start < slot.end && slot.start < end)
-        };
-        let (start, end) = find(message, words, taken)
-            .ok_or_else(|| format!("`{words}` is not in what you said; the value of {name} has to be words of your message: {message}"))?;
+        let taken = |start: usize, end: usize| slots.iter().any(|slot| start < slot.end && slot.start < end);
+        let (start, end) = find(message, words, taken).ok_or_else(|| {
+            format!("`{words}` is not in what you said; the value of {name} has to be words of your message: {message}")
+        })?;
         let value = message.chars().skip(start).take(end - start).collect();
-        slots.push(Slot {
-            name: name.clone(),
-            start,
-            end,
-            value,
-        });
+        slots.push(Slot { name: name.clone(), start, end, value });
     }
     slots.sort_by_key(|slot| slot.start);
-    let slots = if arguments.is_empty() {
-        None
-    } else {
-        Some(slots)
-    };
-    Ok(Correction::Function {
-        function: Some(function.to_owned()),
-        slots,
-    })
+    let slots = if arguments.is_empty() { None } else { Some(slots) };
+    Ok(Correction::Function { function: Some(function.to_owned()), slots })
 }
 
 /// Finds words in a message whatever their case, as whole words if possible; offsets in characters.
-fn find(
-    message: &str,
-    words: &str,
-    taken: impl Fn(usize, usize) -> bool,
-) -> Option<(usize, usize)> {
+fn find(message: &str, words: &str, taken: impl Fn(usize, usize) -> bool) -> Option<(usize, usize)> {
     let same = |a: char, b: char| a == b || a.to_lowercase().eq(b.to_lowercase());
     let message: Vec<char> = message.chars().collect();
     let words: Vec<char> = words.chars().collect();
     let places: Vec<(usize, usize)> = (0..(message.len() + 1).saturating_sub(words.len()))
-        .filter(|start| {
-            message[*start..]
-                .iter()
-                .zip(&words)
-                .all(|(a, b)| same(*a, *b))
-        })
+        .filter(|start| message[*start..].iter().zip(&words).all(|(a, b)| same(*a, *b)))
         .map(|start| (start, start + words.len()))
         .filter(|(start, end)| !taken(*start, *end))
         .collect();
-    let letter = |index: Option<usize>| {
-        index
-            .and_then(|index| message.get(index))
-            .is_some_and(|c| c.is_alphanumeric())
-    };
-    let whole =
-        |(start, end): &&(usize, usize)| !letter(start.checked_sub(1)) && !letter(Some(*end));
+    let letter = |index: Option<usize>| index.and_then(|index| message.get(index)).is_some_and(|c| c.is_alphanumeric());
+    let whole = |(start, end): &&(usize, usize)| !letter(start.checked_sub(1)) && !letter(Some(*end));
     places.iter().find(whole).or(places.first()).copied()
 }
 
@@ -229,12 +181,9 @@ mod tests {
 
     fn slots(correction: Correction) -> Vec<(String, usize, usize, String)> {
         match correction {
-            Correction::Function {
-                slots: Some(slots), ..
-            } => slots
-                .into_iter()
-                .map(|slot| (slot.name, slot.start, slot.end, slot.value))
-                .collect(),
+            Correction::Function { slots: Some(slots), .. } => {
+                slots.into_iter().map(|slot| (slot.name, slot.start, slot.end, slot.value)).collect()
+            }
             _ => Vec::new(),
         }
     }
@@ -243,53 +192,27 @@ mod tests {
     fn lines_are_messages_or_commands() {
         assert_eq!(parse("  \t"), Said::Nothing);
         assert_eq!(parse(" wake me "), Said::Message("wake me".into()));
-        assert_eq!(
-            parse("/teach  It is here. "),
-            Said::Teach("It is here.".into())
-        );
-        let arguments = vec![
-            ("time".to_owned(), "half past six".to_owned()),
-            ("date".to_owned(), "monday".to_owned()),
-        ];
+        assert_eq!(parse("/teach  It is here. "), Said::Teach("It is here.".into()));
+        let arguments = vec![("time".to_owned(), "half past six".to_owned()), ("date".to_owned(), "monday".to_owned())];
         assert_eq!(
             parse("/correct set_alarm time=\"half past six\" date=monday"),
             Said::Correct("set_alarm".into(), arguments)
         );
-        assert_eq!(
-            parse("/qiut"),
-            Said::Mistake("there is no /qiut; did you mean /quit?".into())
-        );
+        assert_eq!(parse("/qiut"), Said::Mistake("there is no /qiut; did you mean /quit?".into()));
         assert!(matches!(parse("/correct"), Said::Mistake(_)));
         assert!(matches!(parse("/correct f time"), Said::Mistake(_)));
         assert!(matches!(parse("/correct f a=\"b"), Said::Mistake(_)));
-        assert_eq!(
-            parse("/correct f who=mum's"),
-            Said::Correct("f".into(), vec![("who".into(), "mum's".into())])
-        );
+        assert_eq!(parse("/correct f who=mum's"), Said::Correct("f".into(), vec![("who".into(), "mum's".into())]));
     }
 
     #[test]
     fn the_words_of_an_argument_are_found_in_characters() {
-        let found = correction(
-            "Café at Seven, not seven-thirty",
-            "set_alarm",
-            &[("time".into(), "seven".into())],
-        )
-        .unwrap();
+        let found =
+            correction("Café at Seven, not seven-thirty", "set_alarm", &[("time".into(), "seven".into())]).unwrap();
         assert_eq!(slots(found), [("time".into(), 8, 13, "Seven".into())]);
-        let twice = correction(
-            "seven seven",
-            "f",
-            &[("a".into(), "seven".into()), ("b".into(), "seven".into())],
-        )
-        .unwrap();
-        assert_eq!(
-            slots(twice),
-            [
-                ("a".into(), 0, 5, "seven".into()),
-                ("b".into(), 6, 11, "seven".into())
-            ]
-        );
+        let twice =
+            correction("seven seven", "f", &[("a".into(), "seven".into()), ("b".into(), "seven".into())]).unwrap();
+        assert_eq!(slots(twice), [("a".into(), 0, 5, "seven".into()), ("b".into(), 6, 11, "seven".into())]);
         assert!(correction("wake me", "f", &[("time".into(), "seven".into())]).is_err());
     }
 
@@ -301,13 +224,7 @@ mod tests {
 
     #[test]
     fn none_is_no_function() {
-        assert_eq!(
-            correction("hm", "none", &[]).unwrap(),
-            Correction::Function {
-                function: None,
-                slots: None
-            }
-        );
+        assert_eq!(correction("hm", "none", &[]).unwrap(), Correction::Function { function: None, slots: None });
         assert!(correction("hm", "none", &[("a".into(), "hm".into())]).is_err());
     }
 }

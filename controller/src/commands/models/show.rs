@@ -14,11 +14,8 @@ pub(super) fn show(context: &Context, registry: &Registry, name: &str) -> anyhow
         let entry = version.manifest.files.get(name)?;
         serde_json::from_slice::<Value>(&registry.read_object(&entry.sha256).ok()?).ok()
     };
-    let decisions: Vec<Entry> = registry
-        .log()?
-        .into_iter()
-        .filter(|entry| concerns(&entry.event, &version.name))
-        .collect();
+    let decisions: Vec<Entry> =
+        registry.log()?.into_iter().filter(|entry| concerns(&entry.event, &version.name)).collect();
     if context.output.json {
         let mut shown = summary(registry, &version);
         shown["files"] = json!(version.manifest.files);
@@ -33,11 +30,7 @@ pub(super) fn show(context: &Context, registry: &Registry, name: &str) -> anyhow
     }
     let style = context.output.style;
     let versions = registry.versions()?;
-    context.output.line(format_args!(
-        "{}  {}",
-        style.bold(&version.name),
-        version.status
-    ))?;
+    context.output.line(format_args!("{}  {}", style.bold(&version.name), version.status))?;
     let manifest = &version.manifest;
     let mut facts = vec![
         ("digest", version.manifest_digest.to_string()),
@@ -45,26 +38,11 @@ pub(super) fn show(context: &Context, registry: &Registry, name: &str) -> anyhow
         ("from", origin(&version, &versions)),
         ("engine", manifest.engine.clone()),
     ];
-    facts.extend(
-        manifest
-            .data_commit
-            .clone()
-            .map(|commit| ("log commit", commit)),
-    );
-    facts.extend(
-        manifest
-            .dataset_digest
-            .as_ref()
-            .map(|digest| ("data set", digest.to_string())),
-    );
+    facts.extend(manifest.data_commit.clone().map(|commit| ("log commit", commit)));
+    facts.extend(manifest.dataset_digest.as_ref().map(|digest| ("data set", digest.to_string())));
     facts.extend(manifest.seed.map(|seed| ("seed", seed.to_string())));
     if let Some(scores) = scores(registry, &version) {
-        let score = |pointer: &str| {
-            scores
-                .pointer(pointer)
-                .and_then(Value::as_f64)
-                .map_or("–".to_owned(), percent)
-        };
+        let score = |pointer: &str| scores.pointer(pointer).and_then(Value::as_f64).map_or("–".to_owned(), percent);
         let words = format!(
             "exact match {}, function accuracy {}, argument F1 {} on {} held-out examples",
             score("/exact_match"),
@@ -75,22 +53,13 @@ pub(super) fn show(context: &Context, registry: &Registry, name: &str) -> anyhow
         facts.push(("scores", words));
     }
     for (name, fact) in facts {
-        context.output.line(format_args!(
-            "{}{fact}",
-            style.dim(format_args!("{name:<12}"))
-        ))?;
+        context.output.line(format_args!("{}{fact}", style.dim(format_args!("{name:<12}"))))?;
     }
     context.output.line(style.dim("files"))?;
     let rows: Vec<Vec<String>> = manifest
         .files
         .iter()
-        .map(|(name, entry)| {
-            vec![
-                format!("  {name}"),
-                size(entry.size_bytes),
-                entry.sha256.short(),
-            ]
-        })
+        .map(|(name, entry)| vec![format!("  {name}"), size(entry.size_bytes), entry.sha256.short()])
         .collect();
     for line in table(&rows, |_, _, cell| cell) {
         context.output.line(line)?;
@@ -108,9 +77,7 @@ fn concerns(event: &Event, version: &str) -> bool {
         | Event::Quarantine { name, .. }
         | Event::Delete { name, .. }
         | Event::Tag { name, .. } => name == version,
-        Event::Rollback {
-            from_name, to_name, ..
-        } => from_name == version || to_name == version,
+        Event::Rollback { from_name, to_name, .. } => from_name == version || to_name == version,
         _ => false,
     }
 }

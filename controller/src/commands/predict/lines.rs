@@ -72,10 +72,7 @@ impl Texts {
         }
         if error.is_some() {
             let shown = text.chars().take(1000).collect();
-            return Input {
-                text: if whole { text } else { shown },
-                error,
-            };
+            return Input { text: if whole { text } else { shown }, error };
         }
         let object = || {
             serde_json::from_str::<Value>(&text)
@@ -98,14 +95,8 @@ impl Texts {
         }
         match object() {
             Ok(Some(text)) => Input { text, error: None },
-            Ok(None) => Input {
-                text,
-                error: Some("no string `text` in the object".to_owned()),
-            },
-            Err(error) => Input {
-                text,
-                error: Some(format!("broken JSON: {error}")),
-            },
+            Ok(None) => Input { text, error: Some("no string `text` in the object".to_owned()) },
+            Err(error) => Input { text, error: Some(format!("broken JSON: {error}")) },
         }
     }
 }
@@ -167,33 +158,24 @@ mod tests {
     use std::io::Write;
 
     fn texts(bytes: &[u8]) -> Vec<Input> {
-        Texts::new(Box::new(Cursor::new(bytes.to_vec())))
-            .map(Result::unwrap)
-            .collect()
+        Texts::new(Box::new(Cursor::new(bytes.to_vec()))).map(Result::unwrap).collect()
     }
 
     fn plain(text: &str) -> Input {
-        Input {
-            text: text.to_owned(),
-            error: None,
-        }
+        Input { text: text.to_owned(), error: None }
     }
 
     #[test]
     fn as_many_items_as_lines() {
         assert_eq!(texts(b""), []);
         assert_eq!(texts(b"a"), [plain("a")]);
-        assert_eq!(
-            texts(b"a\n\r\n\nb\r\n"),
-            [plain("a"), plain(""), plain(""), plain("b")]
-        );
+        assert_eq!(texts(b"a\n\r\n\nb\r\n"), [plain("a"), plain(""), plain(""), plain("b")]);
     }
 
     #[test]
     fn gzip_is_recognised_even_in_several_members() {
         let member = |text: &[u8]| {
-            let mut encoder =
-                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
             encoder.write_all(text).unwrap();
             encoder.finish().unwrap()
         };
@@ -208,30 +190,19 @@ mod tests {
         let lines = texts(b"\n{\"text\":\"a\",\"intent\":\"x\"}\n{\"text\":1}\n{broken\n\"b\"\n");
         assert_eq!(lines[0], plain(""));
         assert_eq!(lines[1], plain("a"));
-        assert!(
-            lines[2].error.is_some() && lines[3].error.as_ref().unwrap().starts_with("broken JSON")
-        );
+        assert!(lines[2].error.is_some() && lines[3].error.as_ref().unwrap().starts_with("broken JSON"));
         assert!(lines[4].error.is_some());
     }
 
     #[test]
     fn what_only_looks_like_json_is_text() {
-        assert_eq!(
-            texts(b"{hello}\nthere\n"),
-            [plain("{hello}"), plain("there")]
-        );
+        assert_eq!(texts(b"{hello}\nthere\n"), [plain("{hello}"), plain("there")]);
     }
 
     #[test]
     fn bytes_that_are_no_text_are_an_error_of_their_line() {
         let lines = texts(b"ok\nbr\xffken\nok\n");
-        assert_eq!(
-            lines[1],
-            Input {
-                text: "br\u{fffd}ken".into(),
-                error: Some("not UTF-8 at byte 2".into())
-            }
-        );
+        assert_eq!(lines[1], Input { text: "br\u{fffd}ken".into(), error: Some("not UTF-8 at byte 2".into()) });
         assert_eq!(lines[2], plain("ok"));
     }
 

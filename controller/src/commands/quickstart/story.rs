@@ -7,10 +7,7 @@ pub const FUNCTIONS: &str = include_str!("../../../quickstart/functions.json");
 pub const OUT_OF_SCOPE: &str = include_str!("../../../quickstart/out_of_scope.jsonl");
 
 /// A page to answer from, and its name.
-pub const KNOWLEDGE: (&str, &str) = (
-    "house.md",
-    include_str!("../../../quickstart/knowledge/house.md"),
-);
+pub const KNOWLEDGE: (&str, &str) = ("house.md", include_str!("../../../quickstart/knowledge/house.md"));
 
 /// A sentence with what it means.
 pub struct Meaning {
@@ -23,50 +20,23 @@ pub struct Meaning {
 }
 
 /// A call with two arguments, and two turns that only the turns before make clear.
-pub const CALLS: [&str; 4] = [
-    "wake me at half past six tomorrow",
-    "and on friday?",
-    "set a timer",
-    "twelve minutes",
-];
+pub const CALLS: [&str; 4] = ["wake me at half past six tomorrow", "and on friday?", "set a timer", "twelve minutes"];
 
 /// A question that the page answers.
 pub const QUESTION: &str = "where is the fuse box?";
 
 /// Nonsense.
-pub const NONSENSE: &str = "how many moons fit into a sock";
+pub const NONSENSE: &str = "gromble the wug until it flibs";
 
-/// Odd ways to say something; the first one that is not understood is corrected.
-pub const ODD: [Meaning; 5] = [
-    Meaning {
-        text: "should i pack a raincoat for porto",
-        function: "get_weather",
-        arguments: &[("city", "porto")],
-    },
-    Meaning {
-        text: "is everybody still asleep in osaka",
-        function: "get_time",
-        arguments: &[("city", "osaka")],
-    },
-    Meaning {
-        text: "my ears hurt, 2 is plenty",
-        function: "set_volume",
-        arguments: &[("level", "2")],
-    },
-    Meaning {
-        text: "brrr, 23 would be nicer",
-        function: "set_temperature",
-        arguments: &[("degrees", "23")],
-    },
-    Meaning {
-        text: "the soup needs nine minutes more",
-        function: "set_timer",
-        arguments: &[("duration", "nine minutes")],
-    },
+/// A function that nobody wrote an example for, in different words; each is corrected unless it is understood already.
+pub const UNKNOWN: [Meaning; 3] = [
+    Meaning { text: "my handset has vanished again", function: "find_phone", arguments: &[] },
+    Meaning { text: "ring my mobile so i can hear where it is", function: "find_phone", arguments: &[] },
+    Meaning { text: "i lost my phone somewhere in the house", function: "find_phone", arguments: &[] },
 ];
 
+/// The same function in words that were never corrected.
+pub const NEW_WORDS: &str = "where did i leave my phone";
+
 /// A question that nothing answers yet, and its answer.
-pub const TAUGHT: (&str, &str) = (
-    "who looks after the hens?",
-    "Mr. Osei looks after the hens; he comes at eight.",
-);
+pub const TAUGHT: (&str, &str) = ("who looks after the hens?", "Mr. Osei looks after the hens; he comes at eight.");
