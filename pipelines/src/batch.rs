@@ -297,11 +297,10 @@ mod tests {
         let examples = encoded(&[3, 5]);
         let batch = Batch::new(&examples.iter().collect::<Vec<_>>(), &device);
         assert_eq!(batch.input_ids.dims(), [2, 5]);
-        let padding = batch.padding.map(|mask| mask.int().into_data().try_to_vec::<i64>());
-        let padding = padding.and_then(Result::ok);
-        assert_eq!(padding, Some(vec![0, 0, 0, 0, 0, 0, 0, 0, 1, 1]));
-        let words = batch.words.map(|words| words.into_data().try_to_vec::<i64>());
-        assert_eq!(words.and_then(Result::ok), Some(vec![1, 6]));
+        let padding = batch.padding.unwrap().into_data().iter::<bool>().collect::<Vec<_>>();
+        assert_eq!(padding, [[false, false, false, true, true], [false; 5]].concat());
+        let words = batch.words.unwrap().into_data().iter::<i64>().collect::<Vec<_>>();
+        assert_eq!(words, [1, 6]);
     }
 
     #[test]

@@ -43,6 +43,8 @@ mod learn;
 mod metrics;
 mod paired;
 mod progress;
+#[cfg(test)]
+mod reference_tests;
 mod renderer;
 mod report;
 mod run;

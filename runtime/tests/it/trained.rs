@@ -61,6 +61,7 @@ pub fn add_version(home: &Path, examples: &[(&str, &[&str])], tags: &[&str]) -> 
         functions: examples.iter().map(|(name, _)| (*name).to_owned()).collect(),
         tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
         arguments: BTreeMap::new(),
+        adjacent: None,
     };
     std::fs::write(directory.path().join("labels.json"), labels.to_json()).expect("written");
     let registry = Registry::open(&home.join("registry")).expect("opened");

@@ -1,0 +1,192 @@
+//! The burn modules against the reference implementation, against themselves, and on eight examples.
+
+use burn::tensor::Device;
+use mynah_data::{Example, Slot, Source};
+use mynah_runtime::{Checkpoint, Labels, Model, Precision, Tokenizer};
+use serde::Deserialize;
+use std::path::Path;
+
+use crate::batch::{Batch, EncodedExample};
+use crate::candidate::Candidate;
+use crate::distilbert::{ForwardOptions, JointModel};
+use crate::fine_tune::{self, FineTuneInput, fine_tune};
+use crate::progress::NoProgress;
+use crate::settings::TrainingSettings;
+use crate::weights;
+
+#[derive(Deserialize)]
+struct Golden {
+    sentences: Vec<Sentence>,
+}
+
+#[derive(Deserialize)]
+struct Sentence {
+    input_ids: Vec<u32>,
+    first_token: Vec<f32>,
+    last_token: Vec<f32>,
+}
+
+fn labels() -> Labels {
+    Labels {
+        functions: ["alarm", "light", "oos"].map(String::from).to_vec(),
+        tags: ["O", "B-time", "I-time", "B-room", "I-room"].map(String::from).to_vec(),
+        ..Labels::default()
+    }
+}
+
+fn encoded(input_ids: &[u32]) -> EncodedExample {
+    EncodedExample { input_ids: input_ids.to_vec(), function: 0, words: Vec::new(), weight: 1.0, embedding: Vec::new() }
+}
+
+fn hidden(model: &JointModel, examples: &[&EncodedExample]) -> Vec<f32> {
+    let batch = Batch::new(examples, &Device::flex());
+    let rows = model.hidden(batch.input_ids, batch.padding, &ForwardOptions::default());
+    weights::values(rows).unwrap()
+}
+
+fn worst(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+fn compare(checkpoint: &Checkpoint, golden: &str) {
+    let golden: Golden = serde_json::from_str(golden).unwrap();
+    let model = weights::load(checkpoint, &labels(), 1, &Device::flex()).unwrap();
+    let dim = checkpoint.config().dim;
+    let serving = Model::load(checkpoint, Precision::F32).unwrap();
+    let all: Vec<EncodedExample> = golden.sentences.iter().map(|sentence| encoded(&sentence.input_ids)).collect();
+    let together = hidden(&model, &all.iter().collect::<Vec<_>>());
+    let width = together.len() / all.len();
+    for (index, (sentence, example)) in golden.sentences.iter().zip(&all).enumerate() {
+        let rows = hidden(&model, &[example]);
+        assert!(worst(&rows[..dim], &sentence.first_token) < 1e-3);
+        assert!(worst(&rows[rows.len() - dim..], &sentence.last_token) < 1e-3);
+        // Padding and batching change nothing beyond rounding.
+        assert!(worst(&together[index * width..][..rows.len()], &rows) < 1e-4);
+        let served = serving.encoder().forward(&[&sentence.input_ids]).unwrap();
+        assert!(worst(served.sequence(0), &rows) < 1e-3);
+    }
+}
+
+#[test]
+fn training_and_serving_agree_with_the_reference() {
+    compare(&Checkpoint::starter().unwrap(), include_str!("../../runtime/tests/golden/starter.json"));
+}
+
+#[test]
+fn training_agrees_with_pytorch_on_real_checkpoints() {
+    let Some(models) = std::env::var_os("MYNAH_MODELS") else {
+        eprintln!("skipped: MYNAH_MODELS names no directory of checkpoints");
+        return;
+    };
+    for entry in std::fs::read_dir(Path::new(&models)).unwrap() {
+        let directory = entry.unwrap().path();
+        if let Ok(golden) = std::fs::read_to_string(directory.join("golden.json")) {
+            compare(&Checkpoint::from_directory(&directory).unwrap(), &golden);
+        }
+    }
+}
+
+#[test]
+fn what_is_saved_loads_back_and_has_the_same_bytes() {
+    let starter = Checkpoint::starter().unwrap();
+    let model = weights::load(&starter, &labels(), 7, &Device::flex()).unwrap();
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let candidate = Candidate { model: &model, labels: &labels(), parent: &starter };
+    candidate.write(first.path()).unwrap();
+    let loaded = Checkpoint::from_directory(first.path()).unwrap();
+    // Grown heads keep the rows they had.
+    let mut grown = labels();
+    grown.functions.insert(1, "door".into());
+    let again = weights::load(&loaded, &grown, 9, &Device::flex()).unwrap();
+    let rows = |model: &JointModel| weights::values(model.classifier.weight.val()).unwrap();
+    let (before, after) = (rows(&model), rows(&again));
+    for dim in 0..starter.config().dim {
+        assert_eq!(before[dim * 3], after[dim * 4]);
+        assert_eq!(before[dim * 3 + 1..][..2], after[dim * 4 + 2..][..2]);
+    }
+    let same = weights::load(&loaded, &labels(), 9, &Device::flex()).unwrap();
+    Candidate { model: &same, labels: &labels(), parent: &loaded }.write(second.path()).unwrap();
+    for entry in std::fs::read_dir(first.path()).unwrap() {
+        let name = entry.unwrap().file_name();
+        let read = |directory: &Path| std::fs::read(directory.join(&name)).unwrap();
+        assert!(read(first.path()) == read(second.path()), "{name:?} differs");
+    }
+}
+
+/// Eight texts, half of them with a time or a room.
+fn eight() -> Vec<Example> {
+    let texts = [
+        ("wake me at seven", "alarm", Some(("time", 11, 16))),
+        ("set an alarm for noon", "alarm", Some(("time", 17, 21))),
+        ("alarm please", "alarm", None),
+        ("light in the kitchen", "light", Some(("room", 13, 20))),
+        ("make the cellar bright", "light", Some(("room", 9, 15))),
+        ("switch on the lamp", "light", None),
+        ("who won the war", "oos", None),
+        ("tell me a joke", "oos", None),
+    ];
+    let example = |(text, function, slot): (&str, &str, Option<(&str, usize, usize)>)| Example {
+        text: text.into(),
+        function: function.into(),
+        slots: slot
+            .into_iter()
+            .map(|(name, start, end)| Slot { name: name.into(), start, end, value: text[start..end].into() })
+            .collect(),
+        split: None,
+        source: Source::Written,
+        origin: "test".into(),
+        at: None,
+        weight: 1.0,
+    };
+    texts.into_iter().map(example).collect()
+}
+
+fn overfit(directory: &Path) -> (JointModel, f64) {
+    let starter = Checkpoint::starter().unwrap();
+    let tokenizer = Tokenizer::from_checkpoint(&starter).unwrap();
+    let train: Vec<EncodedExample> =
+        eight().iter().map(|example| EncodedExample::new(example, &labels(), &tokenizer, 32).unwrap()).collect();
+    let settings = TrainingSettings { frozen_layers: 2, ..TrainingSettings::default() };
+    let input = FineTuneInput {
+        model: weights::load(&starter, &labels(), settings.seed, &fine_tune::device()).unwrap(),
+        validation: train.clone(),
+        train,
+        epochs: 24,
+        learning_rate: 4e-4,
+        head_learning_rate: 2e-3,
+        batch_size: 4,
+        settings: &settings,
+        directory,
+    };
+    let tuned = fine_tune(input, &NoProgress).unwrap();
+    let best = tuned.history.iter().find(|epoch| epoch.epoch == tuned.best_epoch).unwrap();
+    (tuned.model, best.validation["exact match"])
+}
+
+#[test]
+fn eight_examples_are_learned_by_heart_twice_with_the_same_weights() {
+    let starter = Checkpoint::starter().unwrap();
+    let mut written = Vec::new();
+    for _ in 0..2 {
+        let run = tempfile::tempdir().unwrap();
+        let (model, exact) = overfit(run.path());
+        assert_eq!(exact, 100.0);
+        let directory = run.path().join("candidate");
+        Candidate { model: &model, labels: &labels(), parent: &starter }.write(&directory).unwrap();
+        let served = Model::load(&Checkpoint::from_directory(&directory).unwrap(), Precision::Int8).unwrap();
+        for example in eight() {
+            let prediction = served.predict(&example.text);
+            assert_eq!(prediction.function.as_deref(), Some(example.function.as_str()), "{}", example.text);
+            assert_eq!(prediction.slots, example.slots, "{}", example.text);
+        }
+        let bytes = |name: &str| std::fs::read(directory.join(name)).unwrap();
+        // Frozen layers come out as they went in; trained ones the same in both runs.
+        written.push((
+            bytes("model-layer-1.safetensors"),
+            bytes("model-layer-5.safetensors"),
+            bytes("model-heads.safetensors"),
+        ));
+    }
+    assert!(written[0] == written[1]);
+}
