@@ -110,6 +110,7 @@ pub fn outcome(context: &Context, task: &Task<'_>, progress: &dyn Progress) -> a
         precision: settings.runtime.precision,
         replay: (task.scope == Scope::New).then_some(REPLAY),
         force: task.scope == Scope::Forced,
+        fault: context.fault.clone(),
     };
     let outcome = mynah_pipelines::learn(&context.home, &registry, &request, progress)?;
     Ok(serde_json::to_value(outcome)?)

@@ -312,7 +312,8 @@ fn better(evidence: &Evidence) -> Rule {
         Some(production) => {
             difference = Some(production.exact.difference());
             if evidence.new_labels > 0 {
-                gains.push(format!("{} new functions or arguments", evidence.new_labels));
+                let plural = if evidence.new_labels == 1 { "function or argument" } else { "functions or arguments" };
+                gains.push(format!("{} new {plural}", evidence.new_labels));
             }
             if corrections.candidate_right > corrections.production_right {
                 gains.push(format!(

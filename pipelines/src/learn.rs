@@ -1,24 +1,23 @@
 //! One run of the loop: snapshot, data set, fine-tune, calibrate, evaluate, gate, promote or refuse.
 
-use mynah_data::{Example, Home, OUT_OF_SCOPE, SplitName};
+use mynah_data::{Example, FaultPoint, Home, SplitName};
 use mynah_registry::{Author, Digest, ManifestDraft, Registry, Version};
 use mynah_runtime::{Calibration, Checkpoint, Labels, Model, Precision};
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Instant;
 
+use crate::assess::{Assessment, Judged};
 use crate::batch::EncodedExample;
 use crate::calibrate::calibrate;
 use crate::candidate::{Candidate, Provenance};
 use crate::corpus::Corpus;
 use crate::error::Error;
-use crate::evaluate::evaluate_each;
 use crate::fine_tune::{self, FineTuneInput, FineTuned, fine_tune};
-use crate::gate::{Comparison, Corrections, Evidence, Gate, GateReport, Passed, Rejected};
-use crate::paired::Paired;
-use crate::progress::{NoProgress, Progress, Stage};
-use crate::report::{EvaluationReport, Outcome};
+use crate::gate::{Evidence, Gate, GateReport, Passed, Rejected};
+use crate::progress::{Progress, Stage};
+use crate::report::EvaluationReport;
 use crate::run::{Run, RunStatus};
 use crate::settings::{GateSettings, TrainingSettings};
 use crate::swap::with_swapped_values;
@@ -27,13 +26,8 @@ use crate::weights;
 /// What made a version, as its manifest says.
 const ENGINE: &str = concat!("mynah ", env!("CARGO_PKG_VERSION"), ", burn 0.22.1 flex");
 
-/// Texts on which the served precision is compared with f32.
-const AGREEMENT_TEXTS: usize = 500;
-/// Requests that the latency is measured over.
-const LATENCY_TEXTS: usize = 40;
-
 /// What to learn and how.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LearnRequest {
     /// What started the run: `train`, `session-end`, `schedule`, `api`, `quickstart`.
     pub trigger: String,
@@ -49,6 +43,23 @@ pub struct LearnRequest {
     pub replay: Option<usize>,
     /// Train even when nothing changed since production was made.
     pub force: bool,
+    /// Called before each durable step of the log's snapshot; see [`mynah_data::fault`].
+    pub fault: FaultPoint,
+}
+
+impl fmt::Debug for LearnRequest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("LearnRequest")
+            .field("trigger", &self.trigger)
+            .field("actor", &self.actor)
+            .field("training", &self.training)
+            .field("gate", &self.gate)
+            .field("precision", &self.precision)
+            .field("replay", &self.replay)
+            .field("force", &self.force)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How a run ended.
@@ -199,24 +210,19 @@ struct Learning<'a> {
     clock: Clock,
 }
 
-/// A model that was evaluated.
-struct Judged {
-    report: EvaluationReport,
-    held_out: Vec<Outcome>,
-    corrections: usize,
-}
-
 impl Learning<'_> {
     fn run(mut self) -> Result<LearnOutcome, Error> {
         let progress = self.progress;
         progress.stage(Stage::Snapshot, 0);
         let home = self.home;
         let commit = self.clock.time(Stage::Snapshot, || {
-            mynah_data::snapshot(home, &self.request.actor)?;
+            mynah_data::snapshot::snapshot_with(home, &self.request.actor, &self.request.fault)?;
             Ok(mynah_data::head(home)?)
         })?;
         progress.stage(Stage::Dataset, 0);
         let corpus = self.clock.time(Stage::Dataset, || Corpus::gather(home))?;
+        // What a promotion replaces, even if it does not verify and an earlier version stands in for it.
+        let current = self.registry.production()?;
         let production = self.registry.load_production()?;
         let (parent, checkpoint, is_version) = match &production {
             Some(loaded) => (loaded.version.clone(), Checkpoint::from_verified(&loaded.checkpoint)?, true),
@@ -311,8 +317,17 @@ impl Learning<'_> {
             .chain(labels.tags.iter().filter(|tag| tag.starts_with("B-") && !known.tags.contains(tag)))
             .cloned()
             .collect();
-        let evidence = self.evidence(&corpus, &model, &judged, before.as_ref(), new_labels.len(), &version, &loaded)?;
-        let verdict = self.decide(&evidence, &version, production.as_ref().map(|loaded| &loaded.version))?;
+        let assessment = Assessment {
+            corpus: &corpus,
+            model: &model,
+            checkpoint: &loaded,
+            candidate: &judged,
+            production: before.as_ref(),
+            new_labels: new_labels.len(),
+            size_bytes: version.manifest.size_bytes(),
+        };
+        let evidence = assessment.evidence()?;
+        let verdict = self.decide(&evidence, &version, current.as_ref())?;
         let (verdict, gate) = match verdict {
             Ok(passed) => (Verdict::Promoted, passed.report().clone()),
             Err(rejected) => (Verdict::Refused, rejected.report().clone()),
@@ -403,14 +418,7 @@ impl Learning<'_> {
 
     fn evaluate(&mut self, model: &Model, version: &str, corpus: &Corpus) -> Result<Judged, Error> {
         let progress = self.progress;
-        self.clock.time(Stage::Evaluate, || {
-            let (report, held_out) = evaluate_each(model, version, &corpus.dataset.held_out, progress)?;
-            let (_, outcomes) = evaluate_each(model, version, &corpus.corrections, &NoProgress)?;
-            let right = outcomes.iter().zip(&corpus.corrections).filter(|(outcome, example)| {
-                if example.slots.is_empty() { outcome.function_right } else { outcome.exact }
-            });
-            Ok(Judged { report, held_out, corrections: right.count() })
-        })
+        self.clock.time(Stage::Evaluate, || Judged::of(model, version, corpus, progress))
     }
 
     fn provenance(
@@ -423,41 +431,6 @@ impl Learning<'_> {
         let description = weights::describe(checkpoint.config());
         let provenance = Provenance { training, report, calibration, description };
         provenance.write(&self.run.candidate())
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "each is a different kind of evidence")]
-    fn evidence(
-        &self,
-        corpus: &Corpus,
-        model: &Model,
-        judged: &Judged,
-        before: Option<&Judged>,
-        new_labels: usize,
-        version: &Version,
-        checkpoint: &Checkpoint,
-    ) -> Result<Evidence, Error> {
-        let held_out = &corpus.dataset.held_out;
-        let report = &judged.report;
-        let texts: Vec<&str> = match held_out.is_empty() {
-            true => corpus.dataset.train.iter().map(|example| example.text.as_str()).collect(),
-            false => held_out.iter().map(|example| example.text.as_str()).collect(),
-        };
-        Ok(Evidence {
-            held_out: report.n,
-            accuracy: report.function.accuracy,
-            exact_match: report.exact_match,
-            false_accept_rate: report.out_of_scope.false_accept_rate,
-            precision_agreement: agreement(model, checkpoint, &texts)?,
-            latency_ms: latency_ms(model, &texts),
-            size_mb: version.manifest.size_bytes() as f64 / 1e6,
-            corrections: Corrections {
-                n: corpus.corrections.len(),
-                candidate_right: judged.corrections,
-                production_right: before.map_or(0, |before| before.corrections),
-            },
-            new_labels,
-            production: before.map(|before| compare(held_out, judged, before)),
-        })
     }
 
     fn decide(
@@ -520,58 +493,6 @@ fn promote(
 
 fn rules(report: &GateReport) -> Value {
     serde_json::to_value(&report.rules).unwrap_or_default()
-}
-
-/// Share of texts for which `model` and its f32 twin choose the same function.
-fn agreement(model: &Model, checkpoint: &Checkpoint, texts: &[&str]) -> Result<f64, Error> {
-    if model.precision() == Precision::F32 || texts.is_empty() {
-        return Ok(1.0);
-    }
-    let reference = Model::load(checkpoint, Precision::F32)?;
-    let texts = &texts[..texts.len().min(AGREEMENT_TEXTS)];
-    let best = |logits: Vec<f32>| logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(index, _)| index);
-    let mut same = 0usize;
-    for chunk in texts.chunks(64) {
-        let pairs = model.function_logits(chunk).into_iter().zip(reference.function_logits(chunk));
-        same += pairs.filter(|(served, exact)| best(served.clone()) == best(exact.clone())).count();
-    }
-    Ok(same as f64 / texts.len() as f64)
-}
-
-fn latency_ms(model: &Model, texts: &[&str]) -> f64 {
-    let mut times: Vec<f64> = texts
-        .iter()
-        .take(LATENCY_TEXTS)
-        .map(|text| {
-            let started = Instant::now();
-            model.predict(text);
-            started.elapsed().as_secs_f64() * 1e3
-        })
-        .collect();
-    times.sort_by(f64::total_cmp);
-    times.get(times.len() / 2).copied().unwrap_or(0.0)
-}
-
-fn compare(examples: &[Example], candidate: &Judged, production: &Judged) -> Comparison {
-    let paired = |keep: &dyn Fn(&Example) -> bool, right: &dyn Fn(&Outcome) -> bool| {
-        let side = |judged: &Judged| -> Vec<bool> {
-            let kept = examples.iter().zip(&judged.held_out).filter(|(example, _)| keep(example));
-            kept.map(|(_, outcome)| right(outcome)).collect()
-        };
-        Paired::count(side(candidate).into_iter(), side(production).into_iter())
-    };
-    let names: std::collections::BTreeSet<&String> =
-        examples.iter().map(|example| &example.function).filter(|function| *function != OUT_OF_SCOPE).collect();
-    let functions: BTreeMap<String, Paired> = names
-        .into_iter()
-        .map(|name| (name.clone(), paired(&|example| example.function == *name, &|o| o.function_right)))
-        .collect();
-    Comparison {
-        exact_match: production.report.exact_match,
-        exact: paired(&|_| true, &|outcome| outcome.exact),
-        out_of_scope: paired(&|example| example.function == OUT_OF_SCOPE, &|outcome| !outcome.accepted),
-        functions,
-    }
 }
 
 /// The examples of one split of a home, as training and the gate see them.

@@ -20,6 +20,7 @@
 //!     precision: Precision::Int8,
 //!     replay: None,
 //!     force: false,
+//!     fault: mynah_data::fault::none(),
 //! };
 //! let outcome = learn(&home, &registry, &request, &NoProgress)?;
 //! for rule in &outcome.gate.rules {
@@ -28,6 +29,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod assess;
 mod batch;
 mod calibrate;
 mod candidate;

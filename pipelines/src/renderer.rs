@@ -8,7 +8,7 @@ use burn::train::renderer::{
 };
 use burn::train::{Interrupter, LearnerSummary};
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 
@@ -18,9 +18,9 @@ pub struct EpochScores {
     /// Counted from 1.
     pub epoch: usize,
     /// Means over the training split, by metric.
-    pub train: HashMap<String, f64>,
+    pub train: BTreeMap<String, f64>,
     /// Means over the validation split, by metric.
-    pub validation: HashMap<String, f64>,
+    pub validation: BTreeMap<String, f64>,
 }
 
 /// The scores of a run so far, shared between its logger and whoever reads them.

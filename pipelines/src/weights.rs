@@ -60,7 +60,7 @@ pub fn load(checkpoint: &Checkpoint, labels: &Labels, seed: u64, device: &Device
     let mut normal = Normal(seed);
     model.pre_classifier = match checkpoint.has("pre_classifier.weight") {
         true => source.linear("pre_classifier", [dim, dim])?,
-        false => source.from_rows(&vec![None; dim], dim, &mut normal),
+        false => source.head_of_rows(&vec![None; dim], dim, &mut normal),
     };
     model.classifier = source.grown("classifier", &known.functions, &labels.functions, dim, &mut normal)?;
     model.slot_classifier = source.grown("slot_classifier", &known.tags, &labels.tags, dim, &mut normal)?;
@@ -110,7 +110,7 @@ impl Source<'_> {
     ) -> Result<Linear, Error> {
         let weight_name = format!("{name}.weight");
         if known.is_empty() || !self.checkpoint.has(&weight_name) {
-            return Ok(self.from_rows(&vec![None; wanted.len()], dim, normal));
+            return Ok(self.head_of_rows(&vec![None; wanted.len()], dim, normal));
         }
         let weight = self.checkpoint.tensor(&weight_name, &[known.len(), dim])?;
         let bias = self.checkpoint.tensor(&format!("{name}.bias"), &[known.len()])?;
@@ -121,10 +121,10 @@ impl Source<'_> {
                 Some((&weight[row * dim..(row + 1) * dim], bias[row]))
             })
             .collect();
-        Ok(self.from_rows(&rows, dim, normal))
+        Ok(self.head_of_rows(&rows, dim, normal))
     }
 
-    fn from_rows(&self, rows: &[Option<(&[f32], f32)>], dim: usize, normal: &mut Normal) -> Linear {
+    fn head_of_rows(&self, rows: &[Option<(&[f32], f32)>], dim: usize, normal: &mut Normal) -> Linear {
         let mut weight = Vec::with_capacity(rows.len() * dim);
         let mut bias = Vec::with_capacity(rows.len());
         for row in rows {

@@ -1,4 +1,32 @@
-//! Mynah.
+//! What an app links: understand a request, call functions, answer, remember corrections.
+//!
+//! A [`Mynah`] opens a home directory, a [`Session`] is one conversation, [`Session::respond`] turns a string into a
+//! [`Reply`]: text, calls with validated arguments, and why. Every turn is in the log, durably, before its reply is
+//! returned. The forward pass runs over prepacked int8 (or f32) weights; there is no training in here.
+//!
+//! The library prints nothing, reads no environment, keeps no global state and does not panic on any input.
+//!
+//! ```
+//! use mynah_runtime::{Feedback, Mynah, ReplyKind};
+//!
+//! let home = tempfile::tempdir()?;
+//! std::fs::write(
+//!     home.path().join("functions.json"),
+//!     r#"[{"type": "function",
+//!          "function": {"name": "lights_on", "description": "Turn on the lights."},
+//!          "examples": ["lights on", "turn on the lights", "switch the lights on", "make it bright in here"],
+//!          "replies": ["The lights are on."]}]"#,
+//! )?;
+//! let mynah = Mynah::open(home.path())?;
+//! let mut session = mynah.session()?;
+//! let reply = session.respond("it is too dark to read")?;
+//! session.feedback(&reply.interaction, Feedback::correct_function("lights_on"))?;
+//! let reply = session.respond("It is too dark to read!")?;
+//! assert_eq!(reply.kind, ReplyKind::Call);
+//! assert_eq!(reply.text, "The lights are on.");
+//! session.end("done")?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod checkpoint;
 pub mod decision;

@@ -1,0 +1,136 @@
+//! What the gate judges a candidate by, gathered from its answers and production's.
+
+use mynah_data::{Example, OUT_OF_SCOPE};
+use mynah_runtime::{Checkpoint, Model, Precision};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use crate::corpus::Corpus;
+use crate::error::Error;
+use crate::evaluate::evaluate_each;
+use crate::gate::{Comparison, Corrections, Evidence};
+use crate::paired::Paired;
+use crate::progress::{NoProgress, Progress};
+use crate::report::{EvaluationReport, Outcome};
+
+/// Texts on which the served precision is compared with f32.
+const AGREEMENT_TEXTS: usize = 500;
+/// Requests that the latency is measured over.
+const LATENCY_TEXTS: usize = 40;
+
+/// A model's answers to the held-out examples and the corrections.
+pub(crate) struct Judged {
+    /// Held-out scores.
+    pub report: EvaluationReport,
+    held_out: Vec<Outcome>,
+    corrections: usize,
+}
+
+impl Judged {
+    /// Lets `model` answer, on the serving path and without memory.
+    pub fn of(model: &Model, version: &str, corpus: &Corpus, progress: &dyn Progress) -> Result<Self, Error> {
+        let (report, held_out) = evaluate_each(model, version, &corpus.dataset.held_out, progress)?;
+        let (_, outcomes) = evaluate_each(model, version, &corpus.corrections, &NoProgress)?;
+        let right = outcomes
+            .iter()
+            .zip(&corpus.corrections)
+            .filter(|(outcome, example)| if example.slots.is_empty() { outcome.function_right } else { outcome.exact });
+        Ok(Self { report, held_out, corrections: right.count() })
+    }
+}
+
+/// Everything that the evidence is drawn from.
+pub(crate) struct Assessment<'a> {
+    /// The examples.
+    pub corpus: &'a Corpus,
+    /// The candidate as it would serve.
+    pub model: &'a Model,
+    /// Its files.
+    pub checkpoint: &'a Checkpoint,
+    /// Its answers.
+    pub candidate: &'a Judged,
+    /// Production's answers; a first version has none to be compared with.
+    pub production: Option<&'a Judged>,
+    /// Functions and arguments that production does not know.
+    pub new_labels: usize,
+    /// Size of the candidate's files.
+    pub size_bytes: u64,
+}
+
+impl Assessment<'_> {
+    /// The figures that the rules are held against.
+    pub fn evidence(&self) -> Result<Evidence, Error> {
+        let dataset = &self.corpus.dataset;
+        let report = &self.candidate.report;
+        let examples = if dataset.held_out.is_empty() { &dataset.train } else { &dataset.held_out };
+        let texts: Vec<&str> = examples.iter().map(|example| example.text.as_str()).collect();
+        Ok(Evidence {
+            held_out: report.n,
+            accuracy: report.function.accuracy,
+            exact_match: report.exact_match,
+            false_accept_rate: report.out_of_scope.false_accept_rate,
+            precision_agreement: agreement(self.model, self.checkpoint, &texts)?,
+            latency_ms: latency_ms(self.model, &texts),
+            size_mb: self.size_bytes as f64 / 1e6,
+            corrections: Corrections {
+                n: self.corpus.corrections.len(),
+                candidate_right: self.candidate.corrections,
+                production_right: self.production.map_or(0, |production| production.corrections),
+            },
+            new_labels: self.new_labels,
+            production: self.production.map(|production| compare(&dataset.held_out, self.candidate, production)),
+        })
+    }
+}
+
+/// Share of texts for which `model` and its f32 twin choose the same function.
+fn agreement(model: &Model, checkpoint: &Checkpoint, texts: &[&str]) -> Result<f64, Error> {
+    if model.precision() == Precision::F32 || texts.is_empty() {
+        return Ok(1.0);
+    }
+    let reference = Model::load(checkpoint, Precision::F32)?;
+    let texts = &texts[..texts.len().min(AGREEMENT_TEXTS)];
+    let best = |logits: Vec<f32>| logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(index, _)| index);
+    let mut same = 0usize;
+    for chunk in texts.chunks(64) {
+        let pairs = model.function_logits(chunk).into_iter().zip(reference.function_logits(chunk));
+        same += pairs.filter(|(served, exact)| best(served.clone()) == best(exact.clone())).count();
+    }
+    Ok(same as f64 / texts.len() as f64)
+}
+
+fn latency_ms(model: &Model, texts: &[&str]) -> f64 {
+    let mut times: Vec<f64> = texts
+        .iter()
+        .take(LATENCY_TEXTS)
+        .map(|text| {
+            let started = Instant::now();
+            model.predict(text);
+            started.elapsed().as_secs_f64() * 1e3
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    times.get(times.len() / 2).copied().unwrap_or(0.0)
+}
+
+fn compare(examples: &[Example], candidate: &Judged, production: &Judged) -> Comparison {
+    let paired = |keep: &dyn Fn(&Example) -> bool, right: &dyn Fn(&Outcome) -> bool| {
+        let side = |judged: &Judged| -> Vec<bool> {
+            let kept = examples.iter().zip(&judged.held_out).filter(|(example, _)| keep(example));
+            kept.map(|(_, outcome)| right(outcome)).collect()
+        };
+        Paired::count(side(candidate).into_iter(), side(production).into_iter())
+    };
+    let names: BTreeSet<&String> =
+        examples.iter().map(|example| &example.function).filter(|function| *function != OUT_OF_SCOPE).collect();
+    let functions: BTreeMap<String, Paired> = names
+        .into_iter()
+        .map(|name| (name.clone(), paired(&|example| example.function == *name, &|o| o.function_right)))
+        .collect();
+    Comparison {
+        exact_match: production.report.exact_match,
+        exact: paired(&|_| true, &|outcome| outcome.exact),
+        out_of_scope: paired(&|example| example.function == OUT_OF_SCOPE, &|outcome| !outcome.accepted),
+        functions,
+    }
+}
