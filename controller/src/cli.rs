@@ -223,11 +223,8 @@ pub struct PredictArgs {
     /// Add `function_logits`, the raw score of every function by name; needs --json
     #[arg(long)]
     pub logits: bool,
-    /// Let remembered corrections and answers help
+    /// Accepted for clarity: the weights alone are what predict asks, memory never helps
     #[arg(long)]
-    pub memory: bool,
-    /// The default: only the weights answer
-    #[arg(long, conflicts_with = "memory", hide = true)]
     pub no_memory: bool,
 }
 

@@ -40,7 +40,7 @@ pub struct ServiceSettings {
     pub session_end: bool,
     /// Minutes without a word before a session's end leads to learning; a session left open for as long counts as ended.
     pub quiet_minutes: u32,
-    /// Labels (corrections, taught answers, confirmations) that must be new before learning starts by itself.
+    /// Labels (corrected and confirmed calls; taught answers need no training) that must be new before learning starts by itself.
     pub min_new_labels: usize,
 }
 

@@ -1,7 +1,8 @@
 //! The process's environment, read once.
 //!
 //! `main` calls [`Environment::from_process`]; everything below receives plain values, so that tests need no variables and
-//! no library reads any. Architecture invariant: no other module of the workspace calls `std::env`.
+//! no library reads any. Architecture invariant: outside of tests and examples no other module reads variables; `main` itself
+//! takes the arguments.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use mynah_data::Example;
+use jiff::Timestamp;
+use mynah_data::{Example, HomeLock};
 use mynah_pipelines::{EvaluationReport, GateReport, LearnRequest, Progress};
-use mynah_registry::{Kind, Registry};
+use mynah_registry::{Kind, Registry, Status};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -94,13 +95,27 @@ impl Finished {
     }
 }
 
+/// How often, and after how long a pause, the lock is asked for: a commit of the log holds it for a moment.
+const LOCK_TRIES: (usize, Duration) = (40, Duration::from_millis(50));
+
+fn lock_for_training(context: &Context) -> Result<HomeLock, mynah_data::Error> {
+    let (tries, pause) = LOCK_TRIES;
+    for _ in 1..tries {
+        match context.home.lock(TRAIN_LOCK) {
+            Err(mynah_data::Error::Locked { .. }) => std::thread::sleep(pause),
+            result => return result,
+        }
+    }
+    context.home.lock(TRAIN_LOCK)
+}
+
 /// Learns here and judges what came of it; the outcome as the wire and `--json` have it.
 ///
 /// # Errors
 /// When another process trains, when there is nothing to start from, or when the run was stopped.
 pub fn outcome(context: &Context, task: &Task<'_>, progress: &dyn Progress) -> anyhow::Result<Value> {
     let registry = context.registry()?;
-    let _lock = context.home.lock(TRAIN_LOCK)?;
+    let _lock = lock_for_training(context)?;
     let settings = &context.settings;
     let request = LearnRequest {
         trigger: task.trigger.to_owned(),
@@ -163,26 +178,49 @@ pub fn in_service(
 }
 
 /// Labels of the log.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NewLabels {
-    /// Corrected or confirmed calls that no version has learned from.
+    /// Corrected or confirmed calls that the version in production has not learned from.
     pub examples: usize,
-    /// Taught answers since the last version; memory has them, weights do not need them.
+    /// Taught answers since that version; memory has them, weights do not need them.
     pub answers: usize,
+    /// When the last of the examples was given.
+    pub latest: Option<Timestamp>,
+    /// The version that learned from all of them and is not in production.
+    pub tried: Option<Tried>,
 }
 
-/// Counts what people said since the last version was made.
+/// A version that knows the new labels and is not in production.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tried {
+    /// Its name.
+    pub version: String,
+    /// Whether the gate refused it; else somebody took it out of production, or nothing was decided.
+    pub refused: bool,
+}
+
+/// Counts what people said since the version in production was registered; everything when there is none.
 ///
 /// # Errors
 /// When log or registry cannot be read.
 pub fn new_labels(context: &Context, registry: &Registry) -> anyhow::Result<NewLabels> {
-    let versions = registry.versions()?;
-    let since =
-        versions.iter().filter(|version| version.kind == Kind::Version).map(|version| version.registered_at).max();
-    let is_new = |at: Option<jiff::Timestamp>| at.zip(since).is_none_or(|(at, since)| at > since);
+    let since = registry.production()?.map(|version| version.registered_at);
+    let is_new = |at: Option<Timestamp>| at.zip(since).is_none_or(|(at, since)| at > since);
     let labelled = mynah_data::labelled(&context.log())?;
+    let examples: Vec<&Example> = labelled.examples.iter().filter(|example| is_new(example.at)).collect();
+    let latest = examples.iter().filter_map(|example| example.at).max();
+    let versions = registry.versions()?;
+    let last = versions
+        .iter()
+        .filter(|version| {
+            version.kind == Kind::Version && !matches!(version.status, Status::Deleted | Status::Production)
+        })
+        .max_by_key(|version| version.registered_at)
+        .filter(|version| latest.is_some_and(|latest| latest <= version.registered_at));
     Ok(NewLabels {
-        examples: labelled.examples.iter().filter(|example: &&Example| is_new(example.at)).count(),
+        examples: examples.len(),
         answers: labelled.answers.iter().filter(|answer| is_new(answer.at)).count(),
+        latest,
+        tried: last.map(|version| Tried { version: version.name.clone(), refused: version.status == Status::Refused }),
     })
 }

@@ -52,6 +52,7 @@ pub fn run(context: &Context, args: &ChatArgs, interrupt: &Interrupt) -> anyhow:
         None => {
             let mut local = conversation::open(context, !args.no_memory, "chat")?;
             talk(context, &mut local, options, interrupt)?;
+            context.snapshot();
             if args.no_learn {
                 return Ok(Exit::Done);
             }
@@ -66,7 +67,7 @@ pub fn run(context: &Context, args: &ChatArgs, interrupt: &Interrupt) -> anyhow:
 /// When the fine-tune failed.
 pub fn learn(context: &Context, interrupt: &Interrupt) -> anyhow::Result<Exit> {
     let labels = learning::new_labels(context, &context.registry()?)?;
-    if !worth_learning(context, labels) {
+    if !worth_learning(context, &labels) {
         return Ok(Exit::Done);
     }
     // The Ctrl-C that ended the conversation is answered; the next one stops the fine-tune.
@@ -82,7 +83,7 @@ fn learn_in_service(
     interrupt: &Interrupt,
 ) -> anyhow::Result<Exit> {
     let labels = learning::new_labels(context, &context.registry()?)?;
-    if args.no_learn || !worth_learning(context, labels) {
+    if args.no_learn || !worth_learning(context, &labels) {
         return Ok(Exit::Done);
     }
     interrupt.clear();
@@ -90,7 +91,14 @@ fn learn_in_service(
     show(context, &finished)
 }
 
-fn worth_learning(context: &Context, labels: learning::NewLabels) -> bool {
+fn worth_learning(context: &Context, labels: &learning::NewLabels) -> bool {
+    if let Some(learning::Tried { version, refused }) = &labels.tried {
+        context.output.note(match refused {
+            true => format!("{version} learned the same and was refused; `mynah models log` says why"),
+            false => format!("{version} learned the same and is not in production; `mynah models log` says why"),
+        });
+        return false;
+    }
     match (labels.examples, labels.answers) {
         (0, 0) => context.output.note("nothing was corrected or taught, so there is nothing to learn"),
         (0, _) => context.output.note("what you taught is in memory; the model itself needs no training for it"),

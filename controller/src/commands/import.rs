@@ -33,6 +33,7 @@ pub fn run(context: &Context, args: &ImportArgs) -> anyhow::Result<Exit> {
         report(context, &name, &summary);
         summaries.push((name, summary));
     }
+    context.snapshot();
     let skipped: usize = summaries.iter().map(|(_, summary)| summary.skipped_total).sum();
     let imported: usize = summaries.iter().map(|(_, summary)| summary.imported()).sum();
     if context.output.json {

@@ -20,6 +20,7 @@ use crate::config::{self, Flag, Settings};
 use crate::environment::Environment;
 use crate::failure::hinted;
 use crate::fault::{self, FaultPoint};
+use crate::learning::TRAIN_LOCK;
 use crate::output::Output;
 
 /// What every command needs.
@@ -81,6 +82,20 @@ impl Context {
     /// The log of the home.
     pub fn log(&self) -> Log {
         Log::open_with(&self.home, LogOptions { fault: self.fault.clone() })
+    }
+
+    /// Commits the log, so that its history is the history of all conversations. A training run that holds the lock
+    /// commits by itself. What cannot be committed now is committed later, so this warns and never fails.
+    pub fn snapshot(&self) {
+        let committed =
+            self.home.lock(TRAIN_LOCK).and_then(|_lock| mynah_data::snapshot(&self.home, &self.actor()).map(|_| ()));
+        match committed {
+            Ok(()) | Err(mynah_data::Error::Locked { .. }) => {}
+            Err(error) => {
+                let warning = self.output.error_style.bad("warning:");
+                self.output.complain(format_args!("{warning} the log was not committed: {error}"));
+            }
+        }
     }
 
     /// Who does something, and why.

@@ -51,12 +51,13 @@ pub fn run(
         chat::talk(&context, &mut conversation, TalkOptions::default(), interrupt)?;
         chat::learn(&context, interrupt)?;
     }
+    context.snapshot();
     show.what_next(temporary.is_some())?;
     Ok(Exit::Done)
 }
 
 fn refuse_used(home: &Home) -> anyhow::Result<()> {
-    if home.functions_path().exists() || home.registry_dir().exists() {
+    if home.functions_path().exists() || home.registry_dir().exists() || home.log_dir().exists() {
         let message = format!("{} is in use already", home.root().display());
         return Err(hinted(message, "give the quickstart a new directory: mynah quickstart --home DIR"));
     }

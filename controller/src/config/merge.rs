@@ -53,7 +53,10 @@ impl ConfigError {
     pub fn hint(&self) -> String {
         match self {
             Self::Unknown { what, known, .. } => format!("known {what}s: {}", known.join(", ")),
-            Self::Invalid { .. } => "`mynah help` lists the settings; remove the line to use the default".to_owned(),
+            Self::Invalid { .. } => {
+                "the README's section Settings lists all keys with their defaults; remove the line to use the default"
+                    .to_owned()
+            }
             Self::Read { .. } => "check the file's permissions and that it is UTF-8 text".to_owned(),
             Self::NoHome => "pass --home DIR".to_owned(),
         }

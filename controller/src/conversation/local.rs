@@ -53,6 +53,11 @@ impl Assistant {
         Ok(())
     }
 
+    /// Whether anything was trained, declared or remembered to answer from.
+    pub fn has_something_to_say(&self) -> bool {
+        self.mynah.is_trained() || !self.mynah.functions().is_empty() || self.mynah.remembered() > 0
+    }
+
     /// The library itself.
     pub fn mynah(&self) -> &Mynah {
         &self.mynah
@@ -75,7 +80,7 @@ impl Assistant {
 /// When the home cannot be opened, or nothing was trained yet.
 pub fn open(context: &Context, memory: bool, client: &str) -> anyhow::Result<Local> {
     let assistant = Assistant::open(context, memory)?;
-    if !assistant.mynah.is_trained() && assistant.mynah.functions().is_empty() && assistant.mynah.remembered() == 0 {
+    if !assistant.has_something_to_say() {
         return Err(hinted(
             "nothing was learned yet and there is no functions.json",
             "add functions.json to the home or `mynah import` examples, then `mynah train`",

@@ -40,10 +40,12 @@ pub struct State {
     pub requested: Option<String>,
     /// A schedule's time has come since the last fine-tune started.
     pub schedule_due: bool,
-    /// Labels that no version has learned from.
+    /// Labels that the version in production has not learned from.
     pub new_labels: usize,
-    /// How many labels were new when the last fine-tune by itself started; it is not repeated for the same ones.
-    pub tried_with: Option<usize>,
+    /// When the last of them was given.
+    pub latest_label: Option<Timestamp>,
+    /// When the last label was given that a fine-tune has tried, whatever came of it.
+    pub tried_until: Option<Timestamp>,
     /// The last word in any session.
     pub last_activity: Option<Timestamp>,
     /// Sessions that somebody has not ended.
@@ -107,7 +109,7 @@ pub fn decide(state: &State, policy: &Policy, now: Timestamp) -> Vec<Action> {
     } else if policy.session_end
         && quiet
         && state.new_labels >= policy.min_new_labels.max(1)
-        && state.tried_with != Some(state.new_labels)
+        && (state.tried_until.is_none() || state.latest_label > state.tried_until)
     {
         actions.push(Action::Train { trigger: Trigger::SessionEnd, job: None });
     }
@@ -163,8 +165,14 @@ mod tests {
                 row(State { new_labels: 2, last_activity: minutes_ago(6), open_sessions: 1, ..base() }),
             ),
             ("too few labels", row(State { new_labels: 1, last_activity: minutes_ago(9), ..base() })),
-            ("tried and refused", row(State { new_labels: 2, tried_with: Some(2), ..base() })),
-            ("one more label since", row(State { new_labels: 3, tried_with: Some(2), ..base() })),
+            (
+                "tried and refused",
+                row(State { new_labels: 2, latest_label: minutes_ago(9), tried_until: minutes_ago(9), ..base() }),
+            ),
+            (
+                "one more label since",
+                row(State { new_labels: 3, latest_label: minutes_ago(8), tried_until: minutes_ago(9), ..base() }),
+            ),
             (
                 "schedule, labels",
                 row(State { schedule_due: true, new_labels: 1, last_activity: minutes_ago(0), ..base() }),

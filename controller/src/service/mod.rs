@@ -50,7 +50,8 @@ pub struct Service {
     /// The number of new labels may have changed.
     dirty: AtomicBool,
     new_labels: AtomicUsize,
-    tried_with: Mutex<Option<usize>>,
+    latest_label: Mutex<Option<Timestamp>>,
+    tried_until: Mutex<Option<Timestamp>>,
     last_activity: Mutex<Option<Timestamp>>,
     wake: tokio::sync::Notify,
 }
@@ -69,7 +70,8 @@ impl Service {
             schedule_due: AtomicBool::new(false),
             dirty: AtomicBool::new(true),
             new_labels: AtomicUsize::new(0),
-            tried_with: Mutex::default(),
+            latest_label: Mutex::default(),
+            tried_until: Mutex::default(),
             last_activity: Mutex::default(),
             wake: tokio::sync::Notify::new(),
         }
@@ -107,7 +109,13 @@ impl Service {
         let internal = |error: anyhow::Error| ServiceError::internal(&error);
         let conversation = match &request.session {
             Some(id) => lock(&self.sessions).get(id).map(|open| open.conversation.clone()),
-            None => Some(Arc::new(Mutex::new(self.assistant()?.start("http")))),
+            None => {
+                let assistant = self.assistant()?;
+                if !assistant.has_something_to_say() {
+                    return Err(ServiceError::NoModel);
+                }
+                Some(Arc::new(Mutex::new(assistant.start("http"))))
+            }
         };
         let conversation = conversation.ok_or_else(|| ServiceError::NotFound {
             what: "session",
@@ -147,18 +155,22 @@ impl Service {
         lock(&open.conversation).end(reason).map_err(|error| ServiceError::internal(&error))
     }
 
-    /// The model with its memory, opened when it is first needed: a service may start before anything was learned.
+    /// The model with its memory, opened when it is first needed. Before anything was learned it is the base, which
+    /// answers from memory and examples.
     fn assistant(&self) -> Result<Assistant, ServiceError> {
         let mut assistant = lock(&self.assistant);
         if let Some(assistant) = assistant.as_ref() {
             return Ok(assistant.clone());
         }
-        if self.production()?.is_none() {
-            return Err(ServiceError::NoModel);
-        }
         let opened = Assistant::open(&self.context, self.context.settings.runtime.memory)
             .map_err(|error| ServiceError::internal(&error))?;
         Ok(assistant.insert(opened).clone())
+    }
+
+    /// Whether there is a model to answer with; the name of the version in production, if any is.
+    fn ready(&self) -> Result<Option<String>, ServiceError> {
+        self.assistant()?;
+        self.production()
     }
 
     fn request_fine_tune(&self, request: FineTuneRequest) -> Result<String, ServiceError> {
@@ -185,7 +197,8 @@ impl Service {
             requested: self.jobs.oldest_waiting(),
             schedule_due: self.schedule_due.load(Ordering::Acquire),
             new_labels: self.new_labels.load(Ordering::Acquire),
-            tried_with: *lock(&self.tried_with),
+            latest_label: *lock(&self.latest_label),
+            tried_until: *lock(&self.tried_until),
             last_activity: *lock(&self.last_activity),
             open_sessions: lock(&self.sessions).len(),
         }
@@ -205,6 +218,12 @@ impl Service {
         let look = || -> anyhow::Result<()> {
             let labels = learning::new_labels(&self.context, &self.context.registry()?)?;
             self.new_labels.store(labels.examples, Ordering::Release);
+            *lock(&self.latest_label) = labels.latest;
+            // A run of another process, or of this one before it was started again, counts as well.
+            if labels.tried.is_some() {
+                let mut tried = lock(&self.tried_until);
+                *tried = (*tried).max(labels.latest);
+            }
             let log = self.context.log();
             if let Some(last) = log.session_ids()?.last() {
                 let last = log.session(last)?.last;
@@ -237,6 +256,8 @@ impl Service {
                     tracing::info!("session {id} was left open and is ended");
                     let _ = self.end_session(&id, "idle");
                 }
+                let context = self.context.clone();
+                tokio::task::spawn_blocking(move || context.snapshot());
             }
         }
     }
@@ -249,7 +270,7 @@ impl Service {
         };
         self.training.store(true, Ordering::Release);
         self.schedule_due.store(false, Ordering::Release);
-        *lock(&self.tried_with) = Some(self.new_labels.load(Ordering::Acquire));
+        *lock(&self.tried_until) = *lock(&self.latest_label);
         let service = self.clone();
         tokio::task::spawn_blocking(move || {
             tracing::info!("fine-tune {id} starts ({})", trigger.as_str());

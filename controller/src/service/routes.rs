@@ -57,9 +57,8 @@ async fn loopback_only(headers: HeaderMap, request: Request, next: Next) -> Resp
 }
 
 async fn ready(State(service): State<Arc<Service>>) -> Response {
-    match service.blocking(Service::production).await {
-        Ok(Some(version)) => Json(json!({"status": "ok", "production": version})).into_response(),
-        Ok(None) => ServiceError::NoModel.into_response(),
+    match service.blocking(Service::ready).await {
+        Ok(production) => Json(json!({"status": "ok", "production": production})).into_response(),
         Err(error) => error.into_response(),
     }
 }
@@ -79,7 +78,12 @@ async fn feedback(
 }
 
 async fn end(State(service): State<Arc<Service>>, Path(id): Path<String>) -> Result<Json<Value>, ServiceError> {
-    service.blocking(move |service| service.end_session(&id, "quit")).await?;
+    let ended = move |service: &Service| {
+        service.end_session(&id, "quit")?;
+        service.context.snapshot();
+        Ok(())
+    };
+    service.blocking(ended).await?;
     Ok(Json(json!({"status": "ended"})))
 }
 

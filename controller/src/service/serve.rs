@@ -109,6 +109,11 @@ async fn run(context: &Context) -> anyhow::Result<Exit> {
     for id in open {
         let _ = service.blocking(move |service| service.end_session(&id, "service stopped")).await;
     }
+    let commit = |service: &Service| {
+        service.context.snapshot();
+        Ok(())
+    };
+    let _ = service.blocking(commit).await;
     context.output.note("stopped");
     ended.map(|()| Exit::Done)
 }

@@ -53,7 +53,7 @@ pub struct ServiceStatus {
     pub training: bool,
     /// Sessions that nobody has ended.
     pub open_sessions: usize,
-    /// Labels that no version has learned from.
+    /// Labels that the version in production has not learned from.
     pub new_labels: usize,
 }
 
@@ -107,8 +107,8 @@ pub enum ServiceError {
         /// The id.
         id: String,
     },
-    /// There is no model to answer with.
-    #[error("nothing is in production yet")]
+    /// There is nothing to answer from.
+    #[error("nothing was learned yet and there is no functions.json")]
     NoModel,
     /// The service goes down.
     #[error("the service is stopping")]
@@ -143,9 +143,12 @@ impl ServiceError {
                 (StatusCode::NOT_FOUND, "no_endpoint", "`mynah serve --help` lists the endpoints", false)
             }
             Self::NotFound { .. } => (StatusCode::NOT_FOUND, "not_found", "use an id that this service gave", false),
-            Self::NoModel => {
-                (StatusCode::SERVICE_UNAVAILABLE, "no_model", "train a first version: `mynah train`", true)
-            }
+            Self::NoModel => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no_model",
+                "add functions.json to the home or `mynah import` examples, then `mynah train`",
+                true,
+            ),
             Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping", "start the service again", true),
             Self::Internal { hint, .. } => {
                 let hint = hint.as_deref().unwrap_or("see the service's own output");
