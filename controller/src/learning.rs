@@ -199,12 +199,14 @@ pub struct Tried {
     pub refused: bool,
 }
 
-/// Counts what people said since the version in production was registered; everything when there is none.
+/// Counts what people said since the last label that the version in production learned from; everything when there is none.
 ///
 /// # Errors
 /// When log or registry cannot be read.
 pub fn new_labels(context: &Context, registry: &Registry) -> anyhow::Result<NewLabels> {
-    let since = registry.production()?.map(|version| version.registered_at);
+    let production = registry.production()?;
+    let since = production.as_ref().map(|version| mynah_pipelines::learned_until(registry, version));
+    let registered = production.as_ref().map(|version| version.registered_at);
     let is_new = |at: Option<Timestamp>| at.zip(since).is_none_or(|(at, since)| at > since);
     let labelled = mynah_data::labelled(&context.log())?;
     let examples: Vec<&Example> = labelled.examples.iter().filter(|example| is_new(example.at)).collect();
@@ -216,10 +218,14 @@ pub fn new_labels(context: &Context, registry: &Registry) -> anyhow::Result<NewL
             version.kind == Kind::Version && !matches!(version.status, Status::Deleted | Status::Production)
         })
         .max_by_key(|version| version.registered_at)
-        .filter(|version| latest.is_some_and(|latest| latest <= version.registered_at));
+        .filter(|version| latest.is_some_and(|latest| latest <= mynah_pipelines::learned_until(registry, version)));
     Ok(NewLabels {
         examples: examples.len(),
-        answers: labelled.answers.iter().filter(|answer| is_new(answer.at)).count(),
+        answers: labelled
+            .answers
+            .iter()
+            .filter(|answer| answer.at.zip(registered).is_none_or(|(at, registered)| at > registered))
+            .count(),
         latest,
         tried: last.map(|version| Tried { version: version.name.clone(), refused: version.status == Status::Refused }),
     })

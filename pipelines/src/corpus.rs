@@ -1,5 +1,6 @@
 //! Everything labelled in a home, split, with the labels that a model of it needs.
 
+use jiff::Timestamp;
 use mynah_data::{Dataset, Example, Functions, Home, Log, Slot, Source};
 use mynah_runtime::Labels;
 use std::collections::{BTreeMap, BTreeSet};
@@ -70,6 +71,12 @@ impl Corpus {
             arguments: arguments.into_iter().map(|(function, names)| (function, names.into_iter().collect())).collect(),
             adjacent: Some(adjacent.into_iter().collect()),
         }
+    }
+
+    /// When the last of the examples was labelled; none when none says.
+    pub fn labelled_until(&self) -> Option<Timestamp> {
+        let Dataset { train, validation, held_out, .. } = &self.dataset;
+        [train, validation, held_out].into_iter().flatten().filter_map(|example| example.at).max()
     }
 
     /// The training examples of one epoch: all of them, or, when `limit` is given, those since

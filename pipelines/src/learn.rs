@@ -1,5 +1,6 @@
 //! One run of the loop: snapshot, data set, fine-tune, calibrate, evaluate, gate, promote or refuse.
 
+use jiff::Timestamp;
 use mynah_data::{Example, FaultPoint, Home, SplitName};
 use mynah_registry::{Author, Digest, ManifestDraft, Registry, Version};
 use mynah_runtime::{Calibration, Checkpoint, Labels, Model, Precision};
@@ -232,7 +233,7 @@ impl Learning<'_> {
                 (base, Checkpoint::from_verified(&verified)?, false)
             }
         };
-        let since = is_version.then_some(parent.registered_at);
+        let since = is_version.then(|| learned_until(self.registry, &parent));
         let is_new = |example: &Example| example.at.zip(since).is_some_and(|(at, since)| at > since);
         let counts = Counts {
             train: corpus.dataset.train.len(),
@@ -293,6 +294,7 @@ impl Learning<'_> {
             "data_commit": commit,
             "dataset_digest": dataset_digest,
             "counts": counts,
+            "learned_until": corpus.labelled_until(),
             "served_precision": precision,
             "history": tuned.history,
         });
@@ -493,6 +495,22 @@ fn promote(
 
 fn rules(report: &GateReport) -> Value {
     serde_json::to_value(&report.rules).unwrap_or_default()
+}
+
+/// When the last label was given that `version` learned from. Labels after it are new, even those that were given while the
+/// version was being trained.
+///
+/// A version that does not say is taken to know what was there when it was registered.
+pub fn learned_until(registry: &Registry, version: &Version) -> Timestamp {
+    let read = || {
+        let file = version.manifest.files.get("training.json")?;
+        let training: Value = serde_json::from_slice(&registry.read_object(&file.sha256).ok()?).ok()?;
+        match training.get("learned_until")? {
+            Value::Null => Some(Timestamp::MIN),
+            at => serde_json::from_value(at.clone()).ok(),
+        }
+    };
+    read().unwrap_or(version.registered_at)
 }
 
 /// The examples of one split of a home, as training and the gate see them.

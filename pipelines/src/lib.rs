@@ -59,7 +59,7 @@ mod weights;
 pub use error::Error;
 pub use evaluate::evaluate;
 pub use gate::{Comparison, Corrections, Evidence, Gate, GateReport, Passed, Rejected, Rule};
-pub use learn::{Counts, LearnOutcome, LearnRequest, StageTime, Verdict, learn, split_examples};
+pub use learn::{Counts, LearnOutcome, LearnRequest, StageTime, Verdict, learn, learned_until, split_examples};
 pub use paired::Paired;
 pub use progress::{NoProgress, Progress, Stage};
 pub use report::{
