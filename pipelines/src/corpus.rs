@@ -9,7 +9,7 @@ use crate::batch::shuffle;
 use crate::error::Error;
 
 /// A new correction is seen no more often than this in one epoch.
-const MOST_REPEATS: usize = 24;
+const MOST_REPEATS: usize = 12;
 
 /// The labelled examples of a home.
 #[derive(Clone, Debug, Default)]

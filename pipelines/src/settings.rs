@@ -142,7 +142,7 @@ impl Default for GateSettings {
     fn default() -> Self {
         Self {
             margin: 0.01,
-            significance: 0.2,
+            significance: 0.1,
             function_allowance: 0.10,
             function_min_examples: 8,
             corrections_right: 0.9,
