@@ -82,6 +82,7 @@ fn dispatch(cli: &Cli, output: Output, environment: &Environment) -> anyhow::Res
         Command::Init(args) => commands::init::run(&context()?, args),
         Command::Import(args) => commands::import::run(&context()?, args),
         Command::Train(args) => commands::train::run(&context()?, args, Interrupt::listen()),
+        Command::Benchmark(command) => commands::benchmark::run(&context()?, command, Interrupt::listen()),
         Command::Evaluate(args) => commands::evaluate::run(&context()?, args, Interrupt::listen()),
         Command::Predict(args) => commands::predict::run(&context()?, args),
         Command::Chat(args) => commands::chat::run(&context()?, args, &Interrupt::listen()),

@@ -6,6 +6,8 @@ use mynah_runtime::{Calibration, Model};
 /// Share of the right validation decisions that the threshold may turn into "I don't know" when
 /// there are no out-of-scope texts to weigh it against.
 const TOLERATED_LOSS: f64 = 0.002;
+/// The same where there are such texts: one right call in two hundred may be given up to decline more of them.
+const TOLERATED_LOSS_WEIGHED: f64 = 0.005;
 /// Out-of-scope texts from which on the threshold is weighed against them.
 const ENOUGH_OUT_OF_SCOPE: usize = 5;
 /// No threshold without such texts goes above this: it asks for no more than "more likely than not".
@@ -30,8 +32,9 @@ enum Kind {
 
 /// Fits `model`'s temperature and threshold to `validation`.
 ///
-/// The temperature minimises the negative log likelihood (arXiv 1706.04599). The threshold maximises
-/// the right decisions over functions and out-of-scope texts together.
+/// The temperature minimises the negative log likelihood (arXiv 1706.04599). The threshold declines as many
+/// out-of-scope texts as a small, fixed share of the right calls can buy; how many such texts validation happens to
+/// have, beside how many calls, does not move it.
 pub(crate) fn calibrate(model: &Model, validation: &[Example]) -> Calibration {
     let mut calibration = model.calibration().clone();
     let known: Vec<(&Example, usize)> = validation
@@ -111,18 +114,19 @@ fn fit_threshold(judged: &[Judged], out_of_scope: usize) -> f32 {
     if out_of_scope < ENOUGH_OUT_OF_SCOPE {
         return unweighed;
     }
-    // Raising the threshold past one decision turns it into a rejection.
-    let (mut gain, mut best_gain, mut threshold) = (0i64, 0i64, 0.0);
+    let rights = judged.iter().filter(|one| one.kind == Kind::Right).count();
+    let allowed = (TOLERATED_LOSS_WEIGHED * rights as f64) as usize;
+    let (mut lost, mut threshold) = (0, 0.0);
     for (index, one) in sorted.iter().enumerate() {
-        gain += match one.kind {
-            Kind::Right => -1,
-            Kind::Wrong => 0,
-            Kind::OutOfScope => 1,
-        };
-        if gain > best_gain {
-            best_gain = gain;
-            let next = sorted.get(index + 1).map_or(1.0, |next| next.confidence);
-            threshold = (one.confidence + next) / 2.0;
+        match one.kind {
+            Kind::Wrong => {}
+            Kind::Right if lost == allowed => break,
+            Kind::Right => lost += 1,
+            // As close to the next decision as rejects this one: right calls given up for nothing are kept.
+            Kind::OutOfScope => {
+                let next = sorted.get(index + 1).map_or(1.0, |next| next.confidence);
+                threshold = (one.confidence + next) / 2.0;
+            }
         }
     }
     threshold.max(unweighed)
@@ -162,6 +166,12 @@ mod tests {
         ]);
         // Between the nonsense at 0.4 and the call at 0.5, as close to the call as costs nothing.
         assert!((fit_threshold(&list, 5) - 0.495).abs() < 1e-6);
+        // With four hundred right calls two may go, and with them the nonsense at 0.55, but not that above a third.
+        let mut many =
+            judged(&[(0.3, Kind::OutOfScope), (0.5, Kind::Right), (0.55, Kind::OutOfScope), (0.57, Kind::Right)]);
+        many.extend(judged(&[(0.6, Kind::Right), (0.65, Kind::OutOfScope)]));
+        many.extend(std::iter::repeat_n(Judged { confidence: 0.9, kind: Kind::Right }, 397));
+        assert!((fit_threshold(&many, 5) - 0.56).abs() < 1e-6);
     }
 
     #[test]

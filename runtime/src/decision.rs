@@ -7,8 +7,8 @@
 //! 1. the same words were labelled before: that label;
 //! 2. nearly the same words were labelled by a person, or have an answer: that label;
 //! 3. the head is sure: its function, unless the turn is a question that something written answers clearly better;
-//! 4. the nearest examples agree on a function, and the head (if it knows the function) with them; for a question,
-//!    an answer that is about as near goes first;
+//! 4. the examples of a function are near, and the head (if it knows the function) agrees; for a question, an answer
+//!    that is about as near goes first;
 //! 5. a remembered answer or a passage;
 //! 6. "I don't know".
 
@@ -17,16 +17,6 @@ use mynah_data::OUT_OF_SCOPE;
 /// How near two cosine similarities are to count as equal.
 const SIMILARITY_TIE: f32 = 0.05;
 
-/// How fast a neighbour's vote fades with its distance behind the nearest one. This and the two below were chosen on
-/// the validation split of CLINC150 with 3 and 10 examples a function and the starter.
-const VOTE_TEMPERATURE: f32 = 0.1;
-
-/// The smallest share of the votes that decides.
-const MIN_VOTE_SHARE: f32 = 0.3;
-
-/// How many times the votes of the next function are needed.
-const MIN_VOTE_LEAD: f32 = 1.1;
-
 /// The similarities and confidences that are needed, each in [0, 1].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Thresholds {
@@ -34,15 +24,16 @@ pub struct Thresholds {
     pub act: f32,
     /// Similarity at which a remembered sentence counts as the same.
     pub memory: f32,
-    /// Similarity at which examples may vote.
+    /// Similarity to a function's examples at which they choose it.
     pub vote: f32,
     /// Similarity at which a passage answers.
     pub knowledge: f32,
 }
 
 impl Thresholds {
-    /// A remembered answer that nothing speaks against may be a bit further away than one that overrules the head.
-    fn answer(&self) -> f32 {
+    /// What nothing speaks against may be a bit further away than what overrules the head, and has to be nearer than
+    /// what nobody was trained on.
+    fn between(&self) -> f32 {
         (self.memory + self.vote) / 2.0
     }
 }
@@ -71,6 +62,17 @@ pub struct Neighbour {
     pub known_to_head: bool,
 }
 
+/// A function beside the turn's text: near the direction that its description and examples have in common.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prototype {
+    /// The function.
+    pub function: String,
+    /// Cosine similarity to the turn, in [−1, 1].
+    pub similarity: f32,
+    /// Whether the function head was trained on this function.
+    pub known_to_head: bool,
+}
+
 /// Everything that is known about a turn.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Evidence {
@@ -80,6 +82,8 @@ pub struct Evidence {
     pub exact: Option<Neighbour>,
     /// The nearest remembered sentences, nearest first.
     pub nearest: Vec<Neighbour>,
+    /// The functions whose examples are nearest as a whole, nearest first.
+    pub prototypes: Vec<Prototype>,
     /// The similarity of the best passage.
     pub passage: Option<f32>,
     /// Whether the turn asks for information.
@@ -93,8 +97,8 @@ pub enum Decider {
     Head,
     /// A remembered sentence.
     Memory(usize),
-    /// The nearest examples, of which this is the nearest.
-    Vote(usize),
+    /// The examples of the function, of which this is the nearest when it is among the nearest of all.
+    Vote(Option<usize>),
 }
 
 /// Why there is nothing to say.
@@ -167,8 +171,14 @@ pub fn decide(evidence: &Evidence, thresholds: &Thresholds) -> Decision {
         }
     }
 
-    let nearest_function =
-        evidence.nearest.iter().find(|one| matches!(one.label, Label::Function(_))).map(|one| one.similarity);
+    let nearest_function = evidence
+        .nearest
+        .iter()
+        .find(|one| matches!(one.label, Label::Function(_)))
+        .map(|one| one.similarity)
+        .into_iter()
+        .chain(evidence.prototypes.first().map(|one| one.similarity))
+        .reduce(f32::max);
     if let Some((function, confidence)) = &evidence.head
         && sure
         && !out_of_scope(function)
@@ -186,7 +196,7 @@ pub fn decide(evidence: &Evidence, thresholds: &Thresholds) -> Decision {
 
     let vote = vote(evidence, thresholds);
     declined |= matches!(&vote, Some(vote) if out_of_scope(&vote.function));
-    let vote = vote.filter(|vote| !out_of_scope(&vote.function) && agrees(vote, evidence, declined));
+    let vote = vote.filter(|vote| !out_of_scope(&vote.function) && agrees(vote, evidence, thresholds, declined));
     let written = written(evidence, thresholds);
     match (vote, written) {
         (Some(vote), Some(written))
@@ -222,51 +232,55 @@ pub fn is_question(text: &str) -> bool {
 struct Vote {
     function: String,
     similarity: f32,
-    entry: usize,
+    entry: Option<usize>,
     known_to_head: bool,
 }
 
-/// The function that the nearest examples agree on.
+/// The function whose examples are nearest.
+///
+/// A function is near as a whole (its prototype) or because of one sentence that a person labelled in a conversation;
+/// what a single sentence of a file says counts only against calling anything.
 fn vote(evidence: &Evidence, thresholds: &Thresholds) -> Option<Vote> {
-    let mut shares: Vec<(&str, f32, &Neighbour)> = Vec::new();
-    let mut total = 0.0;
-    let mut nearest = None;
-    for one in &evidence.nearest {
-        let Label::Function(function) = &one.label else { continue };
-        let nearest = *nearest.get_or_insert(one.similarity);
-        let weight = ((one.similarity - nearest) / VOTE_TEMPERATURE).exp();
-        total += weight;
-        match shares.iter_mut().find(|(name, ..)| name == function) {
-            Some((_, share, _)) => *share += weight,
-            None => shares.push((function, weight, one)),
-        }
+    let functions = evidence.nearest.iter().filter_map(|one| match &one.label {
+        Label::Function(function) => Some((function, one)),
+        Label::Answer => None,
+    });
+    let single = functions.clone().find(|(function, one)| one.live || *function == OUT_OF_SCOPE);
+    let whole = evidence.prototypes.first();
+    if let Some((function, one)) = single
+        && whole.is_none_or(|whole| one.similarity > whole.similarity)
+    {
+        return (one.similarity >= thresholds.vote).then(|| Vote {
+            function: function.clone(),
+            similarity: one.similarity,
+            entry: Some(one.entry),
+            known_to_head: one.known_to_head,
+        });
     }
-    shares.sort_by(|a, b| b.1.total_cmp(&a.1));
-    let second = shares.get(1).map_or(0.0, |(_, share, _)| *share);
-    let (function, share, first) = shares.into_iter().next()?;
-    let decides =
-        first.similarity >= thresholds.vote && share >= MIN_VOTE_SHARE * total && share > MIN_VOTE_LEAD * second;
-    decides.then(|| Vote {
-        function: function.to_owned(),
-        similarity: first.similarity,
-        entry: first.entry,
-        known_to_head: first.known_to_head,
+    let whole = whole.filter(|whole| whole.similarity >= thresholds.vote)?;
+    let nearest = functions.clone().find(|(function, _)| **function == whole.function).map(|(_, one)| one);
+    Some(Vote {
+        function: whole.function.clone(),
+        similarity: nearest.map_or(whole.similarity, |one| one.similarity.max(whole.similarity)),
+        entry: nearest.map(|one| one.entry),
+        known_to_head: whole.known_to_head,
     })
 }
 
-/// A head that knows the function has to prefer it too; one that was trained before the function existed cannot.
-fn agrees(vote: &Vote, evidence: &Evidence, declined: bool) -> bool {
+/// A head that knows the function has to prefer it too, and what it is not sure of has to be nearer than what it never
+/// saw; one that was trained before the function existed has no say.
+fn agrees(vote: &Vote, evidence: &Evidence, thresholds: &Thresholds, declined: bool) -> bool {
     match &evidence.head {
         None => true,
         Some(_) if !vote.known_to_head => true,
-        Some((function, _)) => !declined && *function == vote.function,
+        Some((function, _)) => !declined && *function == vote.function && vote.similarity >= thresholds.between(),
     }
 }
 
 /// The nearer of a remembered answer and a passage.
 fn written(evidence: &Evidence, thresholds: &Thresholds) -> Option<Decision> {
     let answer =
-        evidence.nearest.iter().find(|one| one.label == Label::Answer && one.similarity >= thresholds.answer());
+        evidence.nearest.iter().find(|one| one.label == Label::Answer && one.similarity >= thresholds.between());
     let passage = evidence.passage.filter(|similarity| *similarity >= thresholds.knowledge);
     match (answer, passage) {
         (Some(answer), passage) if passage.is_none_or(|similarity| answer.similarity >= similarity) => {
@@ -300,12 +314,16 @@ mod tests {
         Neighbour { entry: 2, label: Label::Answer, similarity, live: true, known_to_head: false }
     }
 
+    fn near(function: &str, similarity: f32) -> Prototype {
+        Prototype { function: function.into(), similarity, known_to_head: true }
+    }
+
     fn live(one: Neighbour) -> Neighbour {
         Neighbour { live: true, ..one }
     }
 
-    fn new(one: Neighbour) -> Neighbour {
-        Neighbour { known_to_head: false, ..one }
+    fn new(one: Prototype) -> Prototype {
+        Prototype { known_to_head: false, ..one }
     }
 
     fn said(decision: Decision) -> String {
@@ -366,30 +384,48 @@ mod tests {
             ),
             (
                 "examples alone",
-                Evidence { nearest: vec![example("a", 0.7), example("a", 0.69), example("b", 0.6)], ..none() },
-                "a by Vote(1)",
+                Evidence {
+                    prototypes: vec![near("a", 0.65), near("b", 0.64)],
+                    nearest: vec![example("b", 0.7), example("a", 0.6)],
+                    ..none()
+                },
+                "a by Vote(Some(1))",
             ),
-            ("examples too far", Evidence { nearest: vec![example("a", 0.55)], ..none() }, "Unsure"),
             (
-                "examples that disagree",
-                Evidence { nearest: vec![example("a", 0.7), example("b", 0.7), example("c", 0.7)], ..none() },
+                "examples too far",
+                Evidence { prototypes: vec![near("a", 0.55)], nearest: vec![example("a", 0.65)], ..none() },
                 "Unsure",
+            ),
+            (
+                "one sentence that a person labelled",
+                Evidence { prototypes: vec![near("a", 0.65)], nearest: vec![live(example("b", 0.7))], ..none() },
+                "b by Vote(Some(1))",
+            ),
+            (
+                "one sentence that a person declined",
+                Evidence { prototypes: vec![near("a", 0.65)], nearest: vec![live(example("oos", 0.7))], ..none() },
+                "OutOfScope",
             ),
             ("examples are out of scope", Evidence { nearest: vec![example("oos", 0.8)], ..none() }, "OutOfScope"),
             (
                 "an unsure head with the examples",
-                Evidence { head: head("a", 0.4), nearest: vec![example("a", 0.7)], ..none() },
-                "a by Vote(1)",
+                Evidence { head: head("a", 0.4), prototypes: vec![near("a", 0.8)], ..none() },
+                "a by Vote(None)",
+            ),
+            (
+                "an unsure head, and examples that are not near",
+                Evidence { head: head("a", 0.4), prototypes: vec![near("a", 0.7)], ..none() },
+                "Unsure",
             ),
             (
                 "an unsure head against the examples",
-                Evidence { head: head("b", 0.4), nearest: vec![example("a", 0.7)], ..none() },
+                Evidence { head: head("b", 0.4), prototypes: vec![near("a", 0.7)], ..none() },
                 "Unsure",
             ),
             (
                 "a function the head has not learned",
-                Evidence { head: head("oos", 0.9), nearest: vec![new(example("n", 0.7))], ..none() },
-                "n by Vote(1)",
+                Evidence { head: head("oos", 0.9), prototypes: vec![new(near("n", 0.7))], ..none() },
+                "n by Vote(None)",
             ),
             (
                 "a near answer, against the head",
@@ -399,18 +435,18 @@ mod tests {
             ("an answer a bit away", Evidence { nearest: vec![answer(0.8)], ..question() }, "answer 2"),
             (
                 "a question near a passage",
-                Evidence { passage: Some(0.6), nearest: vec![example("a", 0.62)], ..question() },
+                Evidence { passage: Some(0.6), prototypes: vec![near("a", 0.62)], ..question() },
                 "passage",
             ),
             (
                 "a question nearer to a function",
-                Evidence { passage: Some(0.6), nearest: vec![example("a", 0.8)], ..question() },
-                "a by Vote(1)",
+                Evidence { passage: Some(0.6), prototypes: vec![near("a", 0.8)], ..question() },
+                "a by Vote(None)",
             ),
             (
                 "a wish nearer to a passage",
-                Evidence { passage: Some(0.7), nearest: vec![example("a", 0.62)], ..none() },
-                "a by Vote(1)",
+                Evidence { passage: Some(0.7), prototypes: vec![near("a", 0.62)], ..none() },
+                "a by Vote(None)",
             ),
             (
                 "a question, the head is sure, a passage far better",
@@ -434,6 +470,7 @@ mod tests {
         let nan = Evidence {
             head: head("a", f32::NAN),
             nearest: vec![example("a", f32::NAN)],
+            prototypes: vec![near("a", f32::NAN)],
             passage: Some(f32::NAN),
             ..Evidence::default()
         };

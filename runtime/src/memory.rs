@@ -9,6 +9,7 @@
 
 mod cache;
 mod layer;
+mod prototypes;
 mod sources;
 
 use std::sync::Arc;
@@ -120,6 +121,12 @@ impl Memory {
         found.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         found.truncate(count);
         found
+    }
+
+    /// The `count` functions whose written description and examples are nearest as a whole, with the cosine
+    /// similarities, nearest first.
+    pub fn functions(&self, embedding: &[f32], count: usize) -> Vec<(&str, f32)> {
+        self.fixed.functions(embedding, count)
     }
 }
 

@@ -5,6 +5,7 @@
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
 
+use super::prototypes::Prototypes;
 use super::{EmbeddingCache, Entry, Meaning, key};
 use crate::model::Model;
 
@@ -20,6 +21,7 @@ pub struct Layer {
     embeddings: Vec<f32>,
     dim: usize,
     exact: HashMap<String, usize>,
+    prototypes: Prototypes,
 }
 
 impl Layer {
@@ -41,7 +43,8 @@ impl Layer {
         let dim = embeddings.len().checked_div(entries.len()).unwrap_or(0);
         let spoken = entries.iter().enumerate().filter(|(_, entry)| !matches!(entry.meaning, Meaning::Description(_)));
         let exact = spoken.map(|(number, entry)| (key(&entry.text), number)).collect();
-        Self { entries, embeddings, dim, exact }
+        let prototypes = Prototypes::of(&entries, &embeddings, dim);
+        Self { entries, embeddings, dim, exact, prototypes }
     }
 
     /// How many sentences there are.
@@ -66,6 +69,11 @@ impl Layer {
 
     pub(super) fn exact(&self, key: &str) -> Option<usize> {
         self.exact.get(key).copied()
+    }
+
+    /// The `count` functions whose description and examples are nearest as a whole, nearest first.
+    pub(super) fn functions(&self, embedding: &[f32], count: usize) -> Vec<(&str, f32)> {
+        self.prototypes.nearest(embedding, count)
     }
 
     fn embedding(&self, number: usize) -> &[f32] {

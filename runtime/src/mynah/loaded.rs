@@ -8,7 +8,7 @@ use jiff::Zoned;
 use mynah_data::{Functions, Slot};
 use mynah_registry::Version;
 
-use crate::decision::{Decision, Evidence, Label, Neighbour, Thresholds, decide, is_question};
+use crate::decision::{Decision, Evidence, Label, Neighbour, Prototype, Thresholds, decide, is_question};
 use crate::extract::Text;
 use crate::functions::{Draft, Parameter, Tool, Toolbox};
 use crate::knowledge::{Found, Knowledge};
@@ -18,6 +18,9 @@ use crate::settings::RuntimeSettings;
 
 /// Remembered sentences that have a say in a decision.
 pub(crate) const NEIGHBOURS: usize = 12;
+
+/// Functions that have a say as a whole.
+const PROTOTYPES: usize = 3;
 
 /// Examples of a function that are tried as patterns for its arguments.
 const MAX_PATTERNS: usize = 40;
@@ -107,10 +110,17 @@ impl Loaded {
             .nearest(&prediction.embedding, NEIGHBOURS)
             .into_iter()
             .filter_map(|(entry, similarity)| neighbour(entry, similarity));
+        let prototypes = self.memory.functions(&prediction.embedding, PROTOTYPES).into_iter();
+        let prototypes = prototypes.map(|(name, similarity)| Prototype {
+            function: name.to_owned(),
+            similarity,
+            known_to_head: self.model.labels().function_id(name).is_some(),
+        });
         let evidence = Evidence {
             head: prediction.function.clone().map(|function| (function, prediction.confidence)),
             exact,
             nearest: nearest.collect(),
+            prototypes: prototypes.collect(),
             passage: self.knowledge.nearest(&prediction.embedding).map(|found| found.similarity),
             question: is_question(text),
         };
