@@ -379,7 +379,7 @@ pub enum LogCommand {
     },
     /// Show a session turn by turn
     Show {
-        /// The session's id or the start of it; `last` is the latest
+        /// The session's id or the start of it, the id of one of its turns (`i_…`), or `last` for the latest
         #[arg(default_value = "last")]
         session: String,
     },

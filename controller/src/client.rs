@@ -72,7 +72,7 @@ impl Client {
     /// # Errors
     /// What the service answers.
     pub fn chat(&self, session: Option<&str>, message: &str) -> anyhow::Result<Reply> {
-        self.post("/chat", &json!({"session": session, "message": message}))
+        self.post("/chat", &json!({"session": session, "message": message, "explain": true}))
     }
 
     /// Gives an opinion on a reply.

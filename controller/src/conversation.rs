@@ -31,6 +31,9 @@ pub struct Reply {
     pub version: Option<String>,
     /// Where the reply comes from, in words.
     pub why: String,
+    /// The reasons in full: heads, scores, thresholds, the nearest examples with where they come from, the policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explanation: Option<Value>,
 }
 
 /// A function call of a reply.

@@ -25,6 +25,7 @@
 //!         calls: Vec::new(),
 //!         confidence: 0.2,
 //!         source: "model".to_owned(),
+//!         policy: None,
 //!     },
 //!     version: None,
 //!     version_digest: None,
@@ -79,8 +80,8 @@ pub use labelled::{Labelled, labelled};
 pub use log::{Log, LogOptions, SessionSummary};
 pub use memory::{Memory, taught_answers};
 pub use record::{
-    CallRecord, Correction, EndRecord, FeedbackRecord, InteractionRecord, Rating, Record, ReplyRecord, SessionRecord,
-    new_feedback_id, new_interaction_id, new_session_id,
+    CallRecord, Correction, EndRecord, FeedbackRecord, InteractionRecord, PolicyRecord, PolicyStage, Rating, Record,
+    ReplyRecord, SessionRecord, new_feedback_id, new_interaction_id, new_session_id,
 };
 pub use session_log::SessionLog;
 #[cfg(feature = "git")]

@@ -52,6 +52,33 @@ pub struct ReplyRecord {
     pub confidence: f32,
     /// Who decided: `model`, `memory`, `context`, `knowledge`, …
     pub source: String,
+    /// What the app's policy held back, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyRecord>,
+}
+
+/// What an app's policy held back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyRecord {
+    /// What was looked at.
+    pub stage: PolicyStage,
+    /// The rule in words, such as "word `…`".
+    pub rule: String,
+    /// The reply that was not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withheld: Option<String>,
+}
+
+/// What a policy looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PolicyStage {
+    /// What was said.
+    Request,
+    /// The function that was understood.
+    Function,
+    /// What would have been replied.
+    Reply,
 }
 
 /// A function call of a reply.

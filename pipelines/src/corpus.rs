@@ -1,7 +1,7 @@
 //! Everything labelled in a home, split, with the labels that a model of it needs.
 
 use jiff::Timestamp;
-use mynah_data::{Dataset, Example, Functions, Home, Log, Slot, Source};
+use mynah_data::{Dataset, Example, Functions, Home, Log, Slot, Source, SplitName};
 use mynah_runtime::Labels;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,6 +39,16 @@ impl Corpus {
             labelled.examples.iter().filter(|example| example.source == Source::Corrected).cloned().collect();
         examples.extend(labelled.examples);
         Ok(Self { dataset: Dataset::build(examples), corrections })
+    }
+
+    /// Adds texts that no function is meant for, to train and validation alone.
+    pub fn add_background(&mut self, examples: Vec<Example>) {
+        for example in examples {
+            match example.split {
+                Some(SplitName::Validation) => self.dataset.validation.push(example),
+                _ => self.dataset.train.push(example),
+            }
+        }
     }
 
     /// The labels of the training examples. Those that `known` has keep their place, so that the rows
@@ -125,7 +135,7 @@ fn in_known_order(mut wanted: Vec<String>, known: &[String]) -> Vec<String> {
 }
 
 /// Up to `limit` of `examples`, taken from every function in turn.
-fn balanced(examples: Vec<&Example>, limit: usize, seed: u64) -> Vec<&Example> {
+pub(crate) fn balanced(examples: Vec<&Example>, limit: usize, seed: u64) -> Vec<&Example> {
     let mut by_function: BTreeMap<&str, Vec<&Example>> = BTreeMap::new();
     for example in examples {
         by_function.entry(&example.function).or_default().push(example);

@@ -10,6 +10,7 @@ use std::fmt;
 use std::time::Instant;
 
 use crate::assess::{Assessment, Judged};
+use crate::background;
 use crate::batch::EncodedExample;
 use crate::calibrate::calibrate;
 use crate::candidate::{Candidate, Provenance};
@@ -221,7 +222,7 @@ impl Learning<'_> {
             Ok(mynah_data::head(home)?)
         })?;
         progress.stage(Stage::Dataset, 0);
-        let corpus = self.clock.time(Stage::Dataset, || Corpus::gather(home))?;
+        let mut corpus = self.clock.time(Stage::Dataset, || Corpus::gather(home))?;
         // What a promotion replaces, even if it does not verify and an earlier version stands in for it.
         let current = self.registry.production()?;
         let production = self.registry.load_production()?;
@@ -247,6 +248,13 @@ impl Learning<'_> {
             return Ok(self.nothing_new(parent, counts, commit));
         }
         let known = checkpoint.labels()?.unwrap_or_default();
+        if self.request.training.background {
+            let chosen = self.clock.time(Stage::Dataset, || {
+                let base = anchor(self.registry, &parent, self.request.precision)?;
+                background::examples(&base, &corpus.dataset, self.request.training.seed, progress)
+            })?;
+            corpus.add_background(chosen);
+        }
         let labels = corpus.labels(&known);
         match labels.functions.as_slice() {
             [] => return Err(Error::NoExamples),

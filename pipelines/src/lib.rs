@@ -30,6 +30,7 @@
 //! ```
 
 mod assess;
+mod background;
 mod batch;
 mod calibrate;
 mod candidate;

@@ -54,6 +54,9 @@ pub struct TrainingSettings {
     pub patience: usize,
     /// How often a correction is seen in one epoch.
     pub correction_repeats: usize,
+    /// Whether texts that no function is meant for (small talk, common knowledge, nonsense, other languages) are trained
+    /// against, as far as they are unlike everything that the home teaches.
+    pub background: bool,
     /// Seed of shuffling, dropout and new heads.
     pub seed: u64,
 }
@@ -81,6 +84,7 @@ impl Default for TrainingSettings {
             frozen_layers: 0,
             patience: 4,
             correction_repeats: 6,
+            background: true,
             seed: 42,
         }
     }

@@ -1,6 +1,7 @@
 //! An app with two functions of its own and a conversation on standard input.
 //!
-//! `cargo run --release -p mynah-runtime --example main_app -- HOME`
+//! `cargo run --release -p mynah-runtime --example main_app -- HOME` listens to standard input;
+//! `… -- HOME demo` says what a person might: a confirmation, a follow-up, a correction.
 
 use std::path::Path;
 
@@ -19,6 +20,18 @@ const FUNCTIONS: &str = r#"[
    "examples": ["turn [on](on) the light in the [kitchen](room)", "switch the [bedroom](room) lamp [off](on)", "lights [off](on) in the [living room](room)",
      "it is too dark in the [bedroom](room), lights [on](on)"]}
 ]"#;
+
+/// Asked before it acts; the call again for another room; a correction, which is logged as one.
+const DEMO: [&str; 8] = [
+    "turn on the light in the kitchen",
+    "yes please",
+    "and the bedroom?",
+    "yes",
+    "set a timer for ten minutes",
+    "no, I meant twenty minutes",
+    "what is the airspeed of a swallow?",
+    "thank you!",
+];
 
 fn set_timer(call: &Call) -> Result<String, HandlerError> {
     let duration = call.text("duration").ok_or_else(|| HandlerError::new("how long?"))?;
@@ -44,8 +57,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mynah = builder.function_handler("set_light", set_light).open()?;
     let mut session = mynah.session()?;
     let mut last = String::new();
-    println!("Say something; `=answer` teaches the answer to what you said last.");
-    for line in std::io::stdin().lines() {
+    let demo = std::env::args().nth(2).is_some_and(|mode| mode == "demo");
+    if !demo {
+        println!("Say something; `=answer` teaches the answer to what you said last.");
+    }
+    let typed = std::io::stdin().lines();
+    let lines: Box<dyn Iterator<Item = std::io::Result<String>>> = match demo {
+        true => Box::new(
+            DEMO.iter()
+                .map(|line| Ok((*line).to_owned()))
+                .inspect(|line| println!("> {}", line.as_deref().unwrap_or_default())),
+        ),
+        false => Box::new(typed),
+    };
+    for line in lines {
         let line = line?;
         if let Some(answer) = line.strip_prefix('=') {
             session.feedback(&last, Feedback::correct_answer(answer.trim()))?;

@@ -33,7 +33,7 @@ pub struct Thresholds {
 impl Thresholds {
     /// What nothing speaks against may be a bit further away than what overrules the head, and has to be nearer than
     /// what nobody was trained on.
-    fn between(&self) -> f32 {
+    pub(crate) fn between(&self) -> f32 {
         (self.memory + self.vote) / 2.0
     }
 }

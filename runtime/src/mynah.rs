@@ -31,6 +31,7 @@ pub use predict::Understood;
 pub(crate) use builder::{Clock, FunctionHandler};
 pub(crate) use loaded::{Loaded, Understanding};
 
+use crate::policy::Policy;
 use crate::session::{Feedback, Session};
 use crate::settings::RuntimeSettings;
 use fingerprint::Fingerprint;
@@ -47,6 +48,7 @@ pub struct Mynah {
 pub(crate) struct Inner {
     pub home: Home,
     pub settings: RuntimeSettings,
+    pub policy: Policy,
     pub client: String,
     pub handlers: HashMap<String, FunctionHandler>,
     pub clock: Clock,

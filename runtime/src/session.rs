@@ -4,6 +4,7 @@
 //! and leaves the context as it was. (A function's handler has run by then, because its words are the reply.)
 
 mod context;
+mod courtesy;
 mod feedback;
 mod phrases;
 mod reply;
@@ -74,8 +75,15 @@ impl Session {
         self.mynah.refresh();
         let loaded = self.mynah.loaded();
         let now = self.mynah.now();
-        let turn =
-            Turn { loaded: &loaded, handlers: &self.mynah.inner().handlers, now: &now, text, context: &self.context };
+        let inner = self.mynah.inner();
+        let turn = Turn {
+            loaded: &loaded,
+            handlers: &inner.handlers,
+            policy: &inner.policy,
+            now: &now,
+            text,
+            context: &self.context,
+        };
         let outcome = turn.reply();
 
         let id = new_interaction_id();
@@ -187,5 +195,6 @@ fn reply_record(outcome: &Outcome) -> ReplyRecord {
         calls: outcome.calls.iter().map(call).collect(),
         confidence: outcome.confidence,
         source: outcome.source.as_str().to_owned(),
+        policy: outcome.why.policy.clone(),
     }
 }

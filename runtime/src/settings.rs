@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use toml::de::{DeTable, ValueDeserializer};
 
 use crate::encoder::Precision;
+use crate::policy::{Policy, PolicySettings};
 
 /// The name of the runtime's table.
 pub const SECTION: &str = "runtime";
@@ -35,6 +36,8 @@ pub struct RuntimeSettings {
     pub vote_threshold: f32,
     /// The smallest cosine similarity at which a passage of `knowledge/` answers, in [0, 1].
     pub knowledge_threshold: f32,
+    /// What is not talked about.
+    pub policy: PolicySettings,
 }
 
 impl Default for RuntimeSettings {
@@ -50,6 +53,7 @@ impl Default for RuntimeSettings {
             // all-MiniLM-L6-v2 understand 0.80 and 0.78 of the requests and decline 0.88 and 0.92 of what is out of scope.
             vote_threshold: 0.45,
             knowledge_threshold: 0.5,
+            policy: PolicySettings::default(),
         }
     }
 }
@@ -151,6 +155,7 @@ impl RuntimeSettings {
                 return Err(outside(key, value.to_string(), "a number from 0 to 1"));
             }
         }
+        Policy::new(&self.policy)?;
         if self.threads == Some(0) {
             return Err(outside("threads", "0".to_owned(), "1 or more, or leave it out for all cores"));
         }

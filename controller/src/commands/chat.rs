@@ -216,7 +216,8 @@ impl Talk<'_> {
     fn print(&self, reply: &Reply) -> anyhow::Result<()> {
         let output = self.context.output;
         if output.json {
-            return Ok(output.value(reply)?);
+            let explanation = reply.explanation.clone().filter(|_| self.options.why);
+            return Ok(output.value(&Reply { explanation, ..reply.clone() })?);
         }
         output.line(&reply.text)?;
         if self.options.why {

@@ -63,6 +63,8 @@ fn show(context: &Context, wanted: &str) -> anyhow::Result<Exit> {
     let ids = log.session_ids()?;
     let id = match wanted {
         "last" => ids.last().cloned(),
+        // What a reply's reasons name: the conversation that the labelled turn belongs to.
+        id if id.starts_with("i_") => log.find_interaction(id)?.map(|turn| turn.session),
         _ => {
             let mut found =
                 ids.iter().filter(|id| id.starts_with(wanted) || id.trim_start_matches("s_").starts_with(wanted));
@@ -121,6 +123,7 @@ fn print(context: &Context, record: &Record) -> anyhow::Result<()> {
                 .collect();
             about.push(format!("{} from {}", turn.reply.kind, turn.reply.source));
             about.push(format!("confidence {:.2}", turn.reply.confidence));
+            about.extend(turn.reply.policy.as_ref().map(|held| format!("held back by {}", held.rule)));
             about.extend(turn.version.clone());
             about.push(turn.id.clone());
             context.output.line(style.dim(format_args!("         {}", about.join(" · "))))?;

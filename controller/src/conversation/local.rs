@@ -106,6 +106,7 @@ impl Conversation for Local {
         let reply = Reply {
             session: session.id().to_owned(),
             why: in_words(&reply.why),
+            explanation: serde_json::to_value(&reply.why).ok(),
             interaction: reply.interaction,
             text: reply.text,
             kind: reply.kind.as_str().to_owned(),
@@ -165,6 +166,12 @@ fn in_words(why: &Why) -> String {
     if !functions.is_empty() {
         lines.push(format!("head: {} (acts from {:.2})", functions.join(", "), why.threshold));
     }
+    if let Some((name, similarity)) = why.examples.first() {
+        lines.push(format!(
+            "examples: those of {name} are nearest ({similarity:.2}, decide from {:.2})",
+            why.vote_threshold
+        ));
+    }
     if let Some(nearest) = why.nearest.first() {
         let label = nearest.function.as_deref().or(nearest.answer.as_deref()).unwrap_or("nothing");
         lines.push(format!(
@@ -174,6 +181,10 @@ fn in_words(why: &Why) -> String {
     }
     if let Some(passage) = &why.passage {
         lines.push(format!("passage: {}, line {} (similarity {:.2})", passage.file, passage.line, passage.similarity));
+    }
+    if let Some(held) = &why.policy {
+        let withheld = held.withheld.as_deref().map(|reply| format!("; not said: \"{reply}\"")).unwrap_or_default();
+        lines.push(format!("policy: {}{withheld}", held.rule));
     }
     lines.join("\n")
 }

@@ -121,7 +121,8 @@ impl Service {
             what: "session",
             id: request.session.clone().unwrap_or_default(),
         })?;
-        let reply = lock(&conversation).respond(&request.message).map_err(internal)?;
+        let mut reply = lock(&conversation).respond(&request.message).map_err(internal)?;
+        reply.explanation = reply.explanation.filter(|_| request.explain);
         let now = Timestamp::now();
         lock(&self.sessions).insert(reply.session.clone(), Open { conversation, last: now });
         lock(&self.turns).insert(reply.interaction.clone(), reply.session.clone());

@@ -16,6 +16,9 @@ pub struct ChatRequest {
     /// The session; a new one when absent.
     #[serde(default)]
     pub session: Option<String>,
+    /// Whether the reply carries its reasons in full.
+    #[serde(default)]
+    pub explain: bool,
 }
 
 /// The body of `POST /feedback`.

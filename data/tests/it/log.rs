@@ -31,6 +31,7 @@ fn sample() -> Vec<Record> {
                 }],
                 confidence: 0.93,
                 source: "model".to_owned(),
+                policy: None,
             },
             version: Some("v12".to_owned()),
             version_digest: None,

@@ -48,6 +48,7 @@ pub fn turn(session: &str, text: &str) -> InteractionRecord {
             calls: Vec::new(),
             confidence: 0.25,
             source: "model".to_owned(),
+            policy: None,
         },
         version: Some("v1".to_owned()),
         version_digest: None,

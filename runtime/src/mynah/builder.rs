@@ -14,6 +14,7 @@ use super::fingerprint::Fingerprint;
 use super::{Inner, Mynah, MynahError, loading};
 use crate::encoder::Precision;
 use crate::functions::Call;
+use crate::policy::Policy;
 use crate::settings::RuntimeSettings;
 
 /// Runs a function for the app and says what to reply.
@@ -150,6 +151,7 @@ impl Builder {
         settings.precision = self.precision.unwrap_or(settings.precision);
         settings.memory = self.memory.unwrap_or(settings.memory);
         settings.validate()?;
+        let policy = Policy::new(&settings.policy)?;
         home.create()?;
         let registry = Registry::open_with(&home.registry_dir(), self.registry)?;
         loading::ensure_base(&home, &registry)?;
@@ -160,6 +162,7 @@ impl Builder {
         let inner = Inner {
             home,
             settings,
+            policy,
             client: self.client,
             handlers: self.handlers,
             clock: self.clock,

@@ -6,7 +6,8 @@
 /// The words of a text that may be one of these phrases; a longer text is not.
 const MAX_WORDS: usize = 24;
 
-fn words(text: &str) -> Vec<(usize, usize, String)> {
+/// The words of a text with their place in bytes, in lower case; none when there are too many.
+pub(super) fn words(text: &str) -> Vec<(usize, usize, String)> {
     let mut words = Vec::new();
     let mut start = None;
     for (at, character) in text.char_indices().chain([(text.len(), ' ')]) {

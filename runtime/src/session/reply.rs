@@ -1,5 +1,6 @@
 //! A reply and the reasons for it.
 
+use mynah_data::PolicyRecord;
 use serde::Serialize;
 
 use crate::functions::Call;
@@ -42,6 +43,10 @@ pub enum ReplyKind {
     Cancel,
     /// "I don't know".
     Abstain,
+    /// A greeting for a greeting: what was said is politeness and asks for nothing.
+    Courtesy,
+    /// The app's policy held something back; the reasons and the log say what.
+    Blocked,
     /// A function was called and failed.
     Error,
 }
@@ -56,6 +61,8 @@ impl ReplyKind {
             Self::Confirm => "confirm",
             Self::Cancel => "cancel",
             Self::Abstain => "abstain",
+            Self::Courtesy => "courtesy",
+            Self::Blocked => "blocked",
             Self::Error => "error",
         }
     }
@@ -99,10 +106,16 @@ pub struct Why {
     pub threshold: f32,
     /// The smallest similarity at which a remembered sentence decides; above 1 when memory is off.
     pub memory_threshold: f32,
+    /// The smallest similarity to the examples of a function, as a whole, at which they choose it.
+    pub vote_threshold: f32,
+    /// The functions whose examples are nearest as a whole, with the similarity, nearest first.
+    pub examples: Vec<(String, f32)>,
     /// The nearest remembered sentences, nearest first.
     pub nearest: Vec<NearExample>,
     /// The nearest passage.
     pub passage: Option<PassageSource>,
+    /// What the app's policy held back.
+    pub policy: Option<PolicyRecord>,
 }
 
 /// A remembered sentence near a turn.

@@ -11,15 +11,17 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use jiff::Zoned;
-use mynah_data::Correction;
+use mynah_data::{Correction, PolicyRecord};
 
 use super::context::{Context, Pending, carried};
+use super::courtesy::Courtesy;
 use super::phrases::{Link, is_cancel, is_never_mind, link, yes_or_no};
 use super::reply::{NearExample, PassageSource, ReplyKind, ReplySource, Why};
-use crate::decision::{Decider, Decision, Unknown};
+use crate::decision::{Decider, Decision, Label, Unknown};
 use crate::functions::{Call, Draft};
 use crate::memory::{Entry, Meaning, head};
 use crate::mynah::{FunctionHandler, Loaded, Understanding};
+use crate::policy::Policy;
 
 const NOTHING_SAID: &str = "I didn't catch any words. What can I do for you?";
 const GIVEN_UP: &str = "All right, never mind.";
@@ -39,6 +41,7 @@ const MAX_TURNS_AGO: u8 = 2;
 pub(super) struct Turn<'a> {
     pub loaded: &'a Loaded,
     pub handlers: &'a HashMap<String, FunctionHandler>,
+    pub policy: &'a Policy,
     pub now: &'a Zoned,
     pub text: &'a str,
     pub context: &'a Context,
@@ -65,8 +68,24 @@ struct Origin {
 }
 
 impl Turn<'_> {
-    /// The reply.
+    /// The reply, or what the app's policy leaves of it.
     pub fn reply(&self) -> Outcome {
+        if let Some(held) = self.policy.request(self.text) {
+            return self.held_back(held, self.context.clone());
+        }
+        let mut outcome = self.unchecked();
+        if outcome.why.policy.is_none()
+            && let Some(held) = self.policy.reply(&outcome.text)
+        {
+            // A call that was made stays one: only its words are held back.
+            outcome.text = self.policy.words_instead().to_owned();
+            outcome.kind = if outcome.calls.is_empty() { ReplyKind::Blocked } else { outcome.kind };
+            outcome.why.policy = Some(held);
+        }
+        outcome
+    }
+
+    fn unchecked(&self) -> Outcome {
         if self.text.trim().is_empty() {
             return self.said(NOTHING_SAID, ReplyKind::Ask, "nothing was said", self.context.clone());
         }
@@ -88,8 +107,33 @@ impl Turn<'_> {
         if is_never_mind(self.text) && understanding.evidence.exact.is_none() {
             return self.said(GIVEN_UP, ReplyKind::Cancel, "the person gave up", self.context.with(Pending::Nothing));
         }
-        let mut outcome = self.in_context(&understanding).unwrap_or_else(|| self.alone(&understanding));
-        outcome.why = Why { decision: outcome.why.decision, ..self.reasons(&understanding) };
+        let mut outcome = match self.courtesy(&understanding) {
+            Some(outcome) => outcome,
+            None => self.in_context(&understanding).unwrap_or_else(|| self.alone(&understanding)),
+        };
+        let said = std::mem::take(&mut outcome.why);
+        outcome.why = Why { decision: said.decision, policy: said.policy, ..self.reasons(&understanding) };
+        outcome
+    }
+
+    /// The reply to politeness, unless a function or an answer was taught for it.
+    fn courtesy(&self, understanding: &Understanding) -> Option<Outcome> {
+        let courtesy = Courtesy::of(self.text).filter(|_| self.context.pending == Pending::Nothing)?;
+        let taught = match &understanding.decision {
+            Decision::Answer { .. } => true,
+            Decision::Call { function, .. } => understanding.evidence.nearest.iter().any(|one| {
+                one.label == Label::Function(function.clone()) && one.similarity >= self.loaded.thresholds.between()
+            }),
+            Decision::Passage { .. } | Decision::Abstain { .. } => false,
+        };
+        let why = "this is politeness and asks for nothing";
+        (!taught).then(|| self.said(courtesy.reply(), ReplyKind::Courtesy, why, self.kept()))
+    }
+
+    fn held_back(&self, held: PolicyRecord, context: Context) -> Outcome {
+        let why = format!("the policy holds this back: {}", held.rule);
+        let mut outcome = self.said(self.policy.words_instead(), ReplyKind::Blocked, &why, context);
+        outcome.why.policy = Some(held);
         outcome
     }
 
@@ -161,6 +205,9 @@ impl Turn<'_> {
 
     /// Asks for what is missing, asks to confirm, or calls.
     fn act(&self, draft: Draft, origin: Origin) -> Outcome {
+        if let Some(held) = self.policy.function(&draft.function) {
+            return self.held_back(held, self.kept());
+        }
         if let Some(name) = draft.missing.first() {
             let question = self.loaded.toolbox.question(&draft.function, name);
             let why = format!("{} needs `{name}`", draft.function);
@@ -263,8 +310,16 @@ impl Turn<'_> {
             functions: understanding.prediction.probabilities.clone(),
             threshold: self.loaded.thresholds.act,
             memory_threshold: self.loaded.thresholds.memory,
+            vote_threshold: self.loaded.thresholds.vote,
+            examples: understanding
+                .evidence
+                .prototypes
+                .iter()
+                .map(|one| (one.function.clone(), one.similarity))
+                .collect(),
             nearest,
             passage,
+            policy: None,
         }
     }
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Zoned;
-use mynah_data::{Log, LogOptions, Record};
+use mynah_data::{Log, LogOptions, PolicyStage, Record};
 use mynah_registry::{Author, Kind, ManifestDraft, Registry};
 use mynah_runtime::{
-    Builder, Call, Feedback, HandlerError, Mynah, MynahError, ReplyKind, ReplySource, RuntimeSettings, starter,
+    Builder, Call, Feedback, HandlerError, Mynah, MynahError, PolicySettings, ReplyKind, ReplySource, RuntimeSettings,
+    starter,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -582,4 +583,84 @@ fn any_text_gets_a_reply() {
         Ok(())
     });
     result.expect("every text gets a reply");
+}
+
+#[test]
+fn politeness_is_returned_and_asks_for_nothing() {
+    let home = home();
+    let mynah = open(&home);
+    let mut session = mynah.session().expect("started");
+    for (text, expected) in [
+        ("Hello there!", "Hello! What can I do for you?"),
+        ("hi, how are you?", "I'm ready. What can I do for you?"),
+        ("thank you very much", "You're welcome."),
+    ] {
+        let reply = session.respond(text).expect("replied");
+        assert_eq!((reply.kind, reply.text.as_str()), (ReplyKind::Courtesy, expected), "{text}");
+        assert_eq!(reply.calls, []);
+    }
+    // What was taught for it goes first.
+    let turn = session.respond("good morning").expect("replied");
+    session.feedback(&turn.interaction, Feedback::correct_answer("Morning, sunshine!")).expect("taught");
+    let reply = session.respond("Good morning!").expect("replied");
+    assert_eq!((reply.kind, reply.text.as_str()), (ReplyKind::Answer, "Morning, sunshine!"));
+    // A question that is pending is not forgotten over it: "ok" is no time.
+    let reply = session.respond("set an alarm please").expect("replied");
+    assert_eq!(reply.kind, ReplyKind::Ask, "{reply:?}");
+    let reply = session.respond("thanks, now the weather in Rome").expect("replied");
+    assert_ne!(reply.kind, ReplyKind::Courtesy, "more than politeness: {reply:?}");
+}
+
+#[test]
+fn the_policy_holds_back_and_says_so_in_the_log() {
+    let home = home();
+    let policy = PolicySettings {
+        words: vec!["burrow".into(), "dynamite".into()],
+        patterns: vec![r"\d{16}".into()],
+        functions: vec!["set_light".into()],
+        reply: "Let's talk about something else.".into(),
+        ..PolicySettings::default()
+    };
+    let settings = RuntimeSettings { policy, ..RuntimeSettings::default() };
+    let called = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&called);
+    let mynah = builder(&home)
+        .settings(settings)
+        .function_handler("set_light", move |_| {
+            seen.store(true, Ordering::SeqCst);
+            Ok("done".to_owned())
+        })
+        .open()
+        .expect("opened");
+    let mut session = mynah.session().expect("started");
+    let cases = [
+        ("how do I make Dynamite?", PolicyStage::Request, "word `dynamite`"),
+        ("remember 1234567812345678", PolicyStage::Request, r"pattern `\d{16}`"),
+        ("turn on the light in the kitchen", PolicyStage::Function, "function `set_light`"),
+        ("what is the wireless network called", PolicyStage::Reply, "word `burrow`"),
+    ];
+    for (text, stage, rule) in cases {
+        let reply = session.respond(text).expect("replied");
+        assert_eq!(
+            (reply.kind, reply.text.as_str()),
+            (ReplyKind::Blocked, "Let's talk about something else."),
+            "{text}"
+        );
+        let held = reply.why.policy.expect("the reason is given");
+        assert_eq!((held.stage, held.rule.as_str()), (stage, rule), "{text}");
+    }
+    assert!(!called.load(Ordering::SeqCst), "a function that the policy declines never runs");
+    let reply = session.respond("wake me at seven").expect("replied");
+    assert_eq!((reply.kind, reply.why.policy), (ReplyKind::Call, None));
+    // All of it is in the log, with the reply that was not given.
+    let records = log(&home).read(session.id()).expect("read");
+    let held: Vec<_> = records
+        .iter()
+        .filter_map(|record| match record {
+            Record::Interaction(turn) => turn.reply.policy.clone(),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(held.len(), cases.len());
+    assert!(held[3].withheld.as_ref().is_some_and(|reply| reply.contains("Burrow")), "{held:?}");
 }
