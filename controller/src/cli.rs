@@ -5,7 +5,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use mynah_runtime::Precision;
 
+use crate::commands::benchmark::BenchmarkCommand;
 use crate::failure::EXIT_STATUSES;
 
 /// The whole command line.
@@ -114,6 +116,9 @@ pub enum Command {
     Log(LogCommand),
     /// What is in production, what is new, what runs
     Status,
+    /// Measure, as BENCHMARKS.md does
+    #[command(subcommand)]
+    Benchmark(BenchmarkCommand),
 }
 
 /// Flags of `quickstart`.
@@ -229,12 +234,22 @@ pub struct PredictArgs {
 }
 
 /// The precisions of the serving path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum PrecisionName {
     /// Quantised to eight bits, as served
     Int8,
     /// The reference
     F32,
+}
+
+impl From<PrecisionName> for Precision {
+    fn from(name: PrecisionName) -> Self {
+        match name {
+            PrecisionName::Int8 => Self::Int8,
+            PrecisionName::F32 => Self::F32,
+        }
+    }
 }
 
 /// Flags of `chat`.

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use toml::de::{DeTable, ValueDeserializer};
 
+use mynah_data::Durability;
+
 use crate::encoder::Precision;
 
 /// The name of the runtime's table.
@@ -35,6 +37,11 @@ pub struct RuntimeSettings {
     pub vote_threshold: f32,
     /// The smallest cosine similarity at which a passage of `knowledge/` answers, in [0, 1].
     pub knowledge_threshold: f32,
+    /// When a turn counts as logged, so that its reply may be given: `disk` waits for the disk, `process` hands the line to the
+    /// operating system, where it survives the end of the process, and syncs right after.
+    pub durability: Durability,
+    /// Turns that may wait for a free core; one more is refused as overloaded.
+    pub max_waiting: usize,
 }
 
 impl Default for RuntimeSettings {
@@ -50,6 +57,9 @@ impl Default for RuntimeSettings {
             // 3 examples a function 0.61 of the requests are understood and 0.93 of what is out of scope is declined.
             vote_threshold: 0.5,
             knowledge_threshold: 0.5,
+            durability: Durability::default(),
+            // A core answers a thousand turns a second: nobody waits longer than about a quarter of one.
+            max_waiting: 256,
         }
     }
 }
@@ -259,7 +269,13 @@ mod tests {
     /// What was written by serialising the settings reads back.
     #[test]
     fn settings_survive_being_written() {
-        let settings = RuntimeSettings { threads: Some(2), memory: false, ..RuntimeSettings::default() };
+        let settings = RuntimeSettings {
+            threads: Some(2),
+            memory: false,
+            precision: Precision::F32,
+            durability: Durability::Process,
+            ..RuntimeSettings::default()
+        };
         let text = format!("[runtime]\n{}", toml::to_string(&settings).expect("settings are TOML"));
         assert_eq!(read(&text).expect("valid"), settings);
     }

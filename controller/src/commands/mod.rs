@@ -1,5 +1,6 @@
 //! The commands: each takes the context of one call and its flags, and answers with how it ended.
 
+pub mod benchmark;
 pub mod chat;
 pub mod evaluate;
 pub mod import;
@@ -81,7 +82,7 @@ impl Context {
 
     /// The log of the home.
     pub fn log(&self) -> Log {
-        Log::open_with(&self.home, LogOptions { fault: self.fault.clone() })
+        Log::open_with(&self.home, LogOptions::with_fault(self.fault.clone()))
     }
 
     /// Commits the log, so that its history is the history of all conversations. A training run that holds the lock
