@@ -5,7 +5,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use mynah_runtime::Precision;
 
+use crate::commands::benchmark::BenchmarkCommand;
 use crate::failure::EXIT_STATUSES;
 
 /// The whole command line.
@@ -109,14 +111,14 @@ pub enum Command {
     /// List, compare, promote, roll back, verify and export model versions
     #[command(subcommand)]
     Models(ModelsCommand),
-    /// Measure the figures of BENCHMARKS.md again
-    #[command(subcommand)]
-    Benchmark(BenchmarkCommand),
     /// Read the log of conversations
     #[command(subcommand)]
     Log(LogCommand),
     /// What is in production, what is new, what runs
     Status,
+    /// Measure, as BENCHMARKS.md does
+    #[command(subcommand)]
+    Benchmark(BenchmarkCommand),
 }
 
 /// Flags of `quickstart`.
@@ -232,12 +234,22 @@ pub struct PredictArgs {
 }
 
 /// The precisions of the serving path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum PrecisionName {
     /// Quantised to eight bits, as served
     Int8,
     /// The reference
     F32,
+}
+
+impl From<PrecisionName> for Precision {
+    fn from(name: PrecisionName) -> Self {
+        match name {
+            PrecisionName::Int8 => Self::Int8,
+            PrecisionName::F32 => Self::F32,
+        }
+    }
 }
 
 /// Flags of `chat`.
@@ -320,52 +332,6 @@ pub enum ModelsCommand {
     },
     /// Free the space of deleted versions
     Gc,
-}
-
-/// The commands below `benchmark`.
-#[derive(Debug, Subcommand)]
-pub enum BenchmarkCommand {
-    /// How well functions work from a few examples each, without any training
-    #[command(
-        after_help = "Needs no home. The runtime's settings apply, for example MYNAH_RUNTIME__PRECISION=f32.\n\n\
-        Example:\n  mynah benchmark few-shot --examples clinc150.jsonl.gz --base ./minilm-l6 --split valid --json"
-    )]
-    FewShot(FewShotArgs),
-    /// How often the home's whole decision (memory, model, thresholds) is right on labelled texts
-    #[command(after_help = "`mynah evaluate` scores the model alone.\n\n\
-        Example:\n  mynah benchmark understanding --examples clinc150.jsonl.gz --split test --json")]
-    Understanding(UnderstandingArgs),
-}
-
-/// Flags of `benchmark understanding`.
-#[derive(Debug, Args)]
-pub struct UnderstandingArgs {
-    /// Utterances with intent
-    #[arg(long, value_name = "FILE")]
-    pub examples: PathBuf,
-    /// The split that is asked
-    #[arg(long, default_value = "test", value_name = "SPLIT")]
-    pub split: String,
-}
-
-/// Flags of `benchmark few-shot`.
-#[derive(Debug, Args)]
-pub struct FewShotArgs {
-    /// Utterances with intent and split
-    #[arg(long, value_name = "FILE")]
-    pub examples: PathBuf,
-    /// Examples given for each function, drawn from the training split
-    #[arg(long, default_value_t = 3, value_name = "N")]
-    pub per_function: usize,
-    /// The split that is asked
-    #[arg(long, default_value = "test", value_name = "SPLIT")]
-    pub split: String,
-    /// How often examples are drawn and everything is measured
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    pub draws: u64,
-    /// `starter`, a directory, or a hub id
-    #[arg(long, default_value = "starter", value_name = "BASE")]
-    pub base: String,
 }
 
 /// The commands below `log`.

@@ -45,6 +45,7 @@
 //! # }
 //! ```
 
+mod behind;
 pub mod dataset;
 mod durable;
 pub mod error;
@@ -64,6 +65,7 @@ pub mod session_log;
 pub mod snapshot;
 pub mod split;
 
+pub use behind::Durability;
 pub use dataset::Dataset;
 pub use error::{Error, LineError, Result};
 pub use example::{

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use crate::behind::{Durability, SyncThread};
 use crate::error::{Error, Result};
 use crate::example::check_slots;
 use crate::fault::{self, FaultPoint};
@@ -24,11 +25,31 @@ use crate::session_log::{SessionLog, path_of};
 pub struct LogOptions {
     /// Called right before each durable step.
     pub fault: FaultPoint,
+    /// When a line counts as written.
+    pub durability: Durability,
+    /// Syncs the files of this log when its lines count earlier than that.
+    thread: SyncThread,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { fault: fault::none() }
+        Self::with_fault(fault::none())
+    }
+}
+
+impl LogOptions {
+    /// Waits for the disk, with fault points.
+    pub fn with_fault(fault: FaultPoint) -> Self {
+        Self { fault, durability: Durability::default(), thread: SyncThread::default() }
+    }
+
+    /// The same with another moment at which a line counts as written.
+    pub fn durability(self, durability: Durability) -> Self {
+        Self { durability, ..self }
+    }
+
+    pub(crate) fn thread(&self) -> Option<SyncThread> {
+        (self.durability == Durability::Process).then(|| self.thread.clone())
     }
 }
 

@@ -1,7 +1,10 @@
 //! The file of one session, which only grows.
 //!
-//! *Invariant:* a record that [`SessionLog::append`] returned `Ok` for is on the disk; one that it returned an error
-//! for is not in the file.
+//! *Invariant:* a record that [`SessionLog::append`] returned `Ok` for is on the disk, or with [`Durability::Process`] in
+//! the hands of the operating system and on the disk when the session ends or is dropped; one that it returned an error for
+//! is not in the file.
+//!
+//! [`Durability::Process`]: crate::Durability::Process
 
 use std::path::{Path, PathBuf};
 
@@ -30,7 +33,7 @@ impl SessionLog {
         let started = id_time(&id).unwrap_or_else(Timestamp::now);
         let path = path_of(log_dir, &id)
             .ok_or_else(|| Error::UnknownSession { id: id.clone(), path: sessions_dir(log_dir) })?;
-        let file = LineFile::create(&path, &LOG_STEPS, options.fault.clone())?;
+        let file = LineFile::create(&path, &LOG_STEPS, options.fault.clone(), options.thread())?;
         let mut session = Self { id, started, file };
         let first = Record::Session(SessionRecord { session: session.id.clone(), started, client: client.to_owned() });
         if let Err(error) = session.append(&first) {
@@ -53,7 +56,7 @@ impl SessionLog {
         Ok(Self {
             id: id.to_owned(),
             started: id_time(id).ok_or_else(unknown)?,
-            file: LineFile::open(&path, &LOG_STEPS, options.fault.clone())?,
+            file: LineFile::open(&path, &LOG_STEPS, options.fault.clone(), options.thread())?,
         })
     }
 
@@ -72,22 +75,23 @@ impl SessionLog {
         self.file.path()
     }
 
-    /// Writes a record as one line, and returns when it is on the disk.
+    /// Writes a record as one line, and returns when that counts as written; see [`crate::Durability`].
     ///
     /// # Errors
-    /// When the disk refuses; the file is cut back to its last whole line and later appends work.
+    /// When the disk refuses this record, or with `Durability::Process` refused to sync an earlier one; the file is cut back to its last whole line and later appends work.
     pub fn append(&mut self, record: &Record) -> Result<()> {
         let line = record.to_line().map_err(|source| Error::Encode { path: self.file.path().to_owned(), source })?;
         self.file.append(line.as_bytes())
     }
 
-    /// Writes the record that ends the session.
+    /// Writes the record that ends the session, and returns when the whole session is on the disk.
     ///
     /// # Errors
     /// When the disk refuses.
     pub fn end(&mut self, reason: &str) -> Result<()> {
         let end = Record::End(EndRecord { session: self.id.clone(), at: Timestamp::now(), reason: reason.to_owned() });
-        self.append(&end)
+        self.append(&end)?;
+        self.file.settle()
     }
 }
 

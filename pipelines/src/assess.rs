@@ -1,7 +1,7 @@
 //! What the gate judges a candidate by, gathered from its answers and production's.
 
 use mynah_data::{Example, OUT_OF_SCOPE};
-use mynah_runtime::{Checkpoint, Model, Precision};
+use mynah_runtime::Model;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
@@ -13,8 +13,6 @@ use crate::paired::Paired;
 use crate::progress::{NoProgress, Progress};
 use crate::report::{EvaluationReport, Outcome};
 
-/// Texts on which the served precision is compared with f32.
-const AGREEMENT_TEXTS: usize = 500;
 /// Requests that the latency is measured over.
 const LATENCY_TEXTS: usize = 40;
 
@@ -45,8 +43,6 @@ pub(crate) struct Assessment<'a> {
     pub corpus: &'a Corpus,
     /// The candidate as it would serve.
     pub model: &'a Model,
-    /// Its files.
-    pub checkpoint: &'a Checkpoint,
     /// Its answers.
     pub candidate: &'a Judged,
     /// Production's answers; a first version has none to be compared with.
@@ -59,17 +55,16 @@ pub(crate) struct Assessment<'a> {
 
 impl Assessment<'_> {
     /// The figures that the rules are held against.
-    pub fn evidence(&self) -> Result<Evidence, Error> {
+    pub fn evidence(&self) -> Evidence {
         let dataset = &self.corpus.dataset;
         let report = &self.candidate.report;
-        let examples = if dataset.held_out.is_empty() { &dataset.train } else { &dataset.held_out };
-        let texts: Vec<&str> = examples.iter().map(|example| example.text.as_str()).collect();
-        Ok(Evidence {
+        let texts = texts_to_measure(self.corpus);
+        Evidence {
             held_out: report.n,
             accuracy: report.function.accuracy,
             exact_match: report.exact_match,
             false_accept_rate: report.out_of_scope.false_accept_rate,
-            precision_agreement: agreement(self.model, self.checkpoint, &texts)?,
+            precision: report.precision.clone(),
             latency_ms: latency_ms(self.model, &texts),
             size_mb: self.size_bytes as f64 / 1e6,
             corrections: Corrections {
@@ -79,24 +74,15 @@ impl Assessment<'_> {
             },
             new_labels: self.new_labels,
             production: self.production.map(|production| compare(&dataset.held_out, self.candidate, production)),
-        })
+        }
     }
 }
 
-/// Share of texts for which `model` and its f32 twin choose the same function.
-fn agreement(model: &Model, checkpoint: &Checkpoint, texts: &[&str]) -> Result<f64, Error> {
-    if model.precision() == Precision::F32 || texts.is_empty() {
-        return Ok(1.0);
-    }
-    let reference = Model::load(checkpoint, Precision::F32)?;
-    let texts = &texts[..texts.len().min(AGREEMENT_TEXTS)];
-    let best = |logits: Vec<f32>| logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(index, _)| index);
-    let mut same = 0usize;
-    for chunk in texts.chunks(64) {
-        let pairs = model.function_logits(chunk).into_iter().zip(reference.function_logits(chunk));
-        same += pairs.filter(|(served, exact)| best(served.clone()) == best(exact.clone())).count();
-    }
-    Ok(same as f64 / texts.len() as f64)
+/// The held-out texts, or those of training when none are held out: for figures that do not depend on the labels.
+pub(crate) fn texts_to_measure(corpus: &Corpus) -> Vec<&str> {
+    let dataset = &corpus.dataset;
+    let examples = if dataset.held_out.is_empty() { &dataset.train } else { &dataset.held_out };
+    examples.iter().map(|example| example.text.as_str()).collect()
 }
 
 fn latency_ms(model: &Model, texts: &[&str]) -> f64 {

@@ -96,7 +96,7 @@ impl Provenance<'_> {
              | score | value |\n| --- | --- |\n\
              | examples | {} |\n| function accuracy | {} |\n| in-scope accuracy | {} |\n\
              | out-of-scope recall | {} |\n| argument F1 (exact spans) | {} |\n| exact match | {} |\n\
-             | expected calibration error | {:.3} |\n\n\
+             | expected calibration error | {:.3} |\n| same function as in f32 | {} |\n\n\
              Measured on the int8 serving path unless `training.json` says otherwise. A text whose most probable\n\
              function is less certain than {:.3} (temperature {:.3}) is answered with \"I don't know\".\n\n\
              ## Limits\n\n\
@@ -110,6 +110,7 @@ impl Provenance<'_> {
             percent(report.arguments.f1),
             percent(report.exact_match),
             report.expected_calibration_error,
+            optional(report.precision.as_ref().map(|precision| precision.function_agreement)),
             self.calibration.threshold,
             self.calibration.temperature,
         )

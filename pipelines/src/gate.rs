@@ -3,10 +3,12 @@
 //! Pure: evidence in, verdict out. A refusal is a result, not an error. *Invariant:* [`Passed`] is made
 //! here alone, and promotion asks for it.
 
+use mynah_runtime::Precision;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use crate::paired::Paired;
+use crate::precision::PrecisionReport;
 use crate::settings::GateSettings;
 
 /// One rule with the figures it was judged by.
@@ -84,8 +86,8 @@ pub struct Evidence {
     pub exact_match: f64,
     /// Held-out share of accepted out-of-scope texts.
     pub false_accept_rate: Option<f64>,
-    /// Share of texts for which the served precision chooses the same function as f32.
-    pub precision_agreement: f64,
+    /// The served precision beside f32.
+    pub precision: Option<PrecisionReport>,
     /// Median time of one request, in milliseconds.
     pub latency_ms: f64,
     /// Size of the version, in megabytes.
@@ -134,7 +136,7 @@ impl<'a> Gate<'a> {
 
     /// Applies every rule.
     pub fn judge(&self, evidence: &Evidence) -> Result<Passed, Rejected> {
-        let mut rules = vec![self.serves(evidence)];
+        let mut rules = vec![self.agrees_with_f32(evidence)];
         match &evidence.production {
             None => rules.push(self.first(evidence)),
             Some(production) => {
@@ -151,20 +153,29 @@ impl<'a> Gate<'a> {
         if passed { Ok(Passed(report)) } else { Err(Rejected(report)) }
     }
 
-    fn serves(&self, evidence: &Evidence) -> Rule {
+    fn agrees_with_f32(&self, evidence: &Evidence) -> Rule {
         let limit = self.settings.precision_agreement;
-        Rule {
-            name: "serves".into(),
-            passed: evidence.precision_agreement >= limit,
-            candidate: Some(evidence.precision_agreement),
-            production: None,
-            limit: Some(limit),
-            detail: format!(
-                "loads and answers; served precision agrees with f32 on {:.1} % (at least {:.1} %)",
-                100.0 * evidence.precision_agreement,
-                100.0 * limit
-            ),
-        }
+        let (agreement, passed, detail) = match &evidence.precision {
+            None => (None, false, "the served precision was not compared with f32".to_string()),
+            Some(measured) if measured.served == Precision::F32 => (Some(1.0), true, "served in f32".to_string()),
+            Some(measured) => {
+                let agreement = measured.function_agreement;
+                let differ = (measured.n as f64 * (1.0 - agreement)).round();
+                let detail = format!(
+                    "served precision chooses the function of f32 on {:.1} % of {} texts (at least {:.1} %), the same \
+                     arguments on {:.1} %, scores differ by {:.3} on average and {:.3} at most",
+                    100.0 * agreement,
+                    measured.n,
+                    100.0 * limit,
+                    100.0 * measured.argument_agreement,
+                    measured.mean_logit_difference,
+                    measured.max_logit_difference
+                );
+                // One text says nothing about a share of one in a hundred.
+                (Some(agreement), agreement >= limit || differ <= 1.0, detail)
+            }
+        };
+        Rule { name: "precision".into(), passed, candidate: agreement, production: None, limit: Some(limit), detail }
     }
 
     fn first(&self, evidence: &Evidence) -> Rule {
@@ -354,13 +365,24 @@ fn better(evidence: &Evidence) -> Rule {
 mod tests {
     use super::*;
 
+    fn measured(n: usize, function_agreement: f64) -> PrecisionReport {
+        PrecisionReport {
+            served: Precision::Int8,
+            n,
+            function_agreement,
+            argument_agreement: 0.98,
+            max_logit_difference: 0.2,
+            mean_logit_difference: 0.05,
+        }
+    }
+
     fn evidence() -> Evidence {
         Evidence {
             held_out: 200,
             accuracy: 0.95,
             exact_match: 0.90,
             false_accept_rate: Some(0.2),
-            precision_agreement: 0.995,
+            precision: Some(measured(200, 0.995)),
             latency_ms: 2.0,
             size_mb: 32.0,
             corrections: Corrections { n: 3, candidate_right: 3, production_right: 0 },
@@ -398,7 +420,8 @@ mod tests {
                 change(production);
             }
         };
-        assert_eq!(with(&|e| e.precision_agreement = 0.9), ["serves"]);
+        assert_eq!(with(&|e| e.precision = Some(measured(200, 0.98))), ["precision"]);
+        assert_eq!(with(&|e| e.precision = None), ["precision"]);
         assert_eq!(with(&|e| comparison(e, &|p| p.exact = Paired { n: 200, fixed: 2, broken: 9 })), ["not worse"]);
         assert_eq!(
             with(&|e| comparison(e, &|p| {
@@ -427,6 +450,17 @@ mod tests {
             production.exact = Paired { n: 40, fixed: 3, broken: 1 };
         }
         assert_eq!(broken(&small), ["better"]);
+    }
+
+    #[test]
+    fn f32_agrees_with_itself_and_one_text_in_a_few_is_no_evidence() {
+        let mut served = evidence();
+        served.precision = Some(measured(20, 0.95));
+        assert!(broken(&served).is_empty(), "one of twenty");
+        served.precision = Some(measured(20, 0.90));
+        assert_eq!(broken(&served), ["precision"]);
+        served.precision = Some(PrecisionReport { served: Precision::F32, ..measured(20, 0.90) });
+        assert!(broken(&served).is_empty());
     }
 
     #[test]

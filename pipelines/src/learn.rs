@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::fmt;
 use std::time::Instant;
 
-use crate::assess::{Assessment, Judged};
+use crate::assess::{Assessment, Judged, texts_to_measure};
 use crate::background;
 use crate::batch::EncodedExample;
 use crate::calibrate::calibrate;
@@ -18,6 +18,7 @@ use crate::corpus::Corpus;
 use crate::error::Error;
 use crate::fine_tune::{self, FineTuneInput, FineTuned, fine_tune};
 use crate::gate::{Evidence, Gate, GateReport, Passed, Rejected};
+use crate::precision::compare_with_f32;
 use crate::progress::{Progress, Stage};
 use crate::report::EvaluationReport;
 use crate::run::{Run, RunStatus};
@@ -283,7 +284,11 @@ impl Learning<'_> {
 
         let loaded = Checkpoint::from_directory(&directory)?;
         let model = Model::load(&loaded, precision)?;
-        let judged = self.evaluate(&model, "candidate", &corpus)?;
+        let mut judged = self.evaluate(&model, "candidate", &corpus)?;
+        judged.report.precision = Some(
+            self.clock
+                .time(Stage::Evaluate, || compare_with_f32(&model, &loaded, &texts_to_measure(&corpus), progress))?,
+        );
         let before = match &production {
             Some(_) => {
                 let model = Model::load(&checkpoint, precision)?;
@@ -330,13 +335,12 @@ impl Learning<'_> {
         let assessment = Assessment {
             corpus: &corpus,
             model: &model,
-            checkpoint: &loaded,
             candidate: &judged,
             production: before.as_ref(),
             new_labels: new_labels.len(),
             size_bytes: version.manifest.size_bytes(),
         };
-        let evidence = assessment.evidence()?;
+        let evidence = assessment.evidence();
         let verdict = self.decide(&evidence, &version, current.as_ref())?;
         let (verdict, gate) = match verdict {
             Ok(passed) => (Verdict::Promoted, passed.report().clone()),

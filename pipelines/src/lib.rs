@@ -45,6 +45,7 @@ mod gate;
 mod learn;
 mod metrics;
 mod paired;
+mod precision;
 mod progress;
 #[cfg(test)]
 mod reference_tests;
@@ -62,6 +63,7 @@ pub use evaluate::evaluate;
 pub use gate::{Comparison, Corrections, Evidence, Gate, GateReport, Passed, Rejected, Rule};
 pub use learn::{Counts, LearnOutcome, LearnRequest, StageTime, Verdict, learn, learned_until, split_examples};
 pub use paired::Paired;
+pub use precision::{PrecisionReport, compare_with_f32};
 pub use progress::{NoProgress, Progress, Stage};
 pub use report::{
     EvaluationReport, FunctionReport, FunctionScores, OutOfScopeScores, Outcome, SpanScores, Tally, decided,

@@ -8,6 +8,8 @@ use mynah_runtime::{Calibration, Prediction};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+use crate::precision::PrecisionReport;
+
 /// Scores of one version on one set of examples. Ratios are in [0, 1].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EvaluationReport {
@@ -25,6 +27,9 @@ pub struct EvaluationReport {
     pub exact_match: f64,
     /// Mean distance between confidence and accuracy over 15 bins (arXiv 1706.04599).
     pub expected_calibration_error: f64,
+    /// The served precision beside f32, where that was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<PrecisionReport>,
     /// The same for every function.
     pub per_function: BTreeMap<String, FunctionReport>,
 }
@@ -196,6 +201,7 @@ impl Tally {
             arguments: self.spans.scores(),
             exact_match: ratio(self.exact, self.n).unwrap_or(0.0),
             expected_calibration_error: error / self.n.max(1) as f64,
+            precision: None,
             per_function,
         }
     }

@@ -132,7 +132,8 @@ pub struct GateSettings {
     pub corrections_right: f64,
     /// How much the share of accepted out-of-scope texts may rise, in [0, 1].
     pub out_of_scope_allowance: f64,
-    /// Share of held-out texts on which the served precision must choose the same function as f32.
+    /// Share of held-out texts on which the served precision must choose the same function as f32; a single text that
+    /// differs is let pass. Always kept when f32 serves.
     pub precision_agreement: f64,
     /// Held-out accuracy that a first version must reach, in [0, 1].
     pub first_accuracy: f64,
@@ -151,7 +152,7 @@ impl Default for GateSettings {
             function_min_examples: 8,
             corrections_right: 0.9,
             out_of_scope_allowance: 0.05,
-            precision_agreement: 0.98,
+            precision_agreement: 0.99,
             first_accuracy: 0.5,
             max_latency_ms: 500.0,
             max_size_mb: 2048.0,

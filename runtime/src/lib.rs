@@ -1,8 +1,8 @@
 //! What an app links: understand a request, call functions, answer, remember corrections.
 //!
 //! A [`Mynah`] opens a home directory, a [`Session`] is one conversation, [`Session::respond`] turns a string into a
-//! [`Reply`]: text, calls with validated arguments, and why. Every turn is in the log, durably, before its reply is
-//! returned. The forward pass runs over prepacked int8 (or f32) weights; there is no training in here.
+//! [`Reply`]: text, calls with validated arguments, and why. Every turn is in the log before its reply is returned, on
+//! the disk unless the settings say otherwise. The forward pass runs over prepacked int8 (or f32) weights; there is no training in here.
 //!
 //! The library prints nothing, reads no environment, keeps no global state and does not panic on any input.
 //!
@@ -34,6 +34,7 @@ pub mod encoder;
 pub mod error;
 mod extract;
 pub mod functions;
+mod grouping;
 pub mod heads;
 pub mod knowledge;
 pub mod memory;
@@ -53,6 +54,7 @@ pub use functions::{Argument, Call};
 pub use heads::AnswerSpan;
 pub use model::{Model, Prediction};
 pub use mynah::{Builder, HandlerError, Mynah, MynahError, Served, Understood, Warning};
+pub use mynah_data::Durability;
 pub use policy::{Checked, PolicySettings};
 pub use session::{Feedback, NearExample, PassageSource, Reply, ReplyKind, ReplySource, Session, Why};
 pub use settings::RuntimeSettings;

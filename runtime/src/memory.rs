@@ -10,6 +10,8 @@
 mod cache;
 mod layer;
 mod prototypes;
+mod rows;
+mod sketches;
 mod sources;
 
 use std::sync::Arc;
@@ -19,7 +21,7 @@ use mynah_data::{Slot, Source};
 
 pub use cache::EmbeddingCache;
 pub use layer::Layer;
-pub(crate) use layer::{dot, embed, head};
+pub(crate) use layer::{OnProgress, dot, embed, head};
 pub(crate) use sources::{fixed_entries, is_out_of_scope, live_entries};
 
 /// A remembered sentence.
@@ -113,10 +115,18 @@ impl Memory {
         live.or_else(|| self.fixed.exact(&key))
     }
 
-    /// The `count` nearest entries with their cosine similarities, nearest first.
+    /// The `count` nearest entries with their cosine similarities, nearest first; see [`Layer::nearest`].
     pub fn nearest(&self, embedding: &[f32], count: usize) -> Vec<(usize, f32)> {
-        let mut found = self.fixed.nearest(embedding, count);
-        let live = self.live.nearest(embedding, count);
+        self.merged(self.fixed.nearest(embedding, count), self.live.nearest(embedding, count), count)
+    }
+
+    /// The same by comparing with every entry.
+    pub fn nearest_of_all(&self, embedding: &[f32], count: usize) -> Vec<(usize, f32)> {
+        self.merged(self.fixed.nearest_of_all(embedding, count), self.live.nearest_of_all(embedding, count), count)
+    }
+
+    fn merged(&self, fixed: Vec<(usize, f32)>, live: Vec<(usize, f32)>, count: usize) -> Vec<(usize, f32)> {
+        let mut found = fixed;
         found.extend(live.into_iter().map(|(number, similarity)| (self.fixed.len() + number, similarity)));
         found.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         found.truncate(count);
@@ -176,7 +186,8 @@ mod tests {
         assert_eq!(memory.exact("b"), Some(1));
         assert_eq!(memory.exact("c"), None);
         let nearest = memory.nearest(&[0.0, 1.0], 2);
-        assert_eq!(nearest, [(1, 1.0), (2, 0.8)]);
+        assert_eq!(nearest.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2]);
+        assert!(nearest.iter().zip([1.0, 0.8]).all(|((_, similarity), expected)| (similarity - expected).abs() < 1e-4));
         assert!(memory.entry(2).is_some_and(Entry::is_live));
         assert_eq!(memory.entry(3), None);
         assert_eq!(memory.nearest(&[], 2), [], "an embedding of another width is near nothing");

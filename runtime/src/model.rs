@@ -11,6 +11,7 @@ use mynah_data::Slot;
 use crate::checkpoint::{Calibration, Checkpoint, Config, Labels};
 use crate::encoder::{Encoder, EncoderOptions, Hidden, Precision};
 use crate::error::Result;
+use crate::grouping::Grouping;
 use crate::heads::{AnswerSpan, Heads, embedding, softmax};
 use crate::tokenizer::{Encoding, PASSAGE_TOKENS, PairEncoding, Tokenizer, UTTERANCE_TOKENS};
 
@@ -47,6 +48,7 @@ pub struct Model {
     encoder: Encoder,
     heads: Heads,
     calibration: Calibration,
+    grouping: Grouping,
 }
 
 impl Model {
@@ -68,14 +70,27 @@ impl Model {
             heads: Heads::load(checkpoint)?,
             calibration: checkpoint.calibration()?,
             encoder: Encoder::load_with(checkpoint, precision, options)?,
+            grouping: Grouping::new(options.threads.unwrap_or_else(cores)),
         })
     }
 
     /// Predicts one text; its first [`UTTERANCE_TOKENS`] tokens are looked at.
+    ///
+    /// Calls from several threads that wait for a free core are computed together; the results are the same.
     pub fn predict(&self, text: &str) -> Prediction {
         let encoding = self.encode(text);
-        let hidden = self.encoder.run(&[&encoding.input_ids]);
-        self.prediction(text, &encoding, hidden.sequence(0))
+        let rows = self.grouping.run(&encoding.input_ids, |sequences| self.hidden_rows(sequences));
+        self.prediction(text, &encoding, &rows)
+    }
+
+    /// # Shapes
+    /// `[tokens, dim]` for every sequence
+    fn hidden_rows(&self, sequences: &[&[u32]]) -> Vec<Vec<f32>> {
+        let hidden = self.encoder.run(sequences);
+        match hidden.len() {
+            1 => vec![hidden.rows],
+            count => (0..count).map(|index| hidden.sequence(index).to_vec()).collect(),
+        }
     }
 
     /// Predicts several texts at once, each as [`Model::predict`] would.
@@ -207,8 +222,12 @@ impl Model {
         let probabilities = softmax(&function_logits, self.calibration.temperature);
         let functions = &self.labels().functions;
         let mut best: Vec<usize> = (0..probabilities.len()).collect();
-        best.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]).then(a.cmp(&b)));
-        best.truncate(TOP_FUNCTIONS);
+        let more_probable = |a: &usize, b: &usize| probabilities[*b].total_cmp(&probabilities[*a]).then(a.cmp(b));
+        if best.len() > TOP_FUNCTIONS {
+            best.select_nth_unstable_by(TOP_FUNCTIONS, more_probable);
+            best.truncate(TOP_FUNCTIONS);
+        }
+        best.sort_unstable_by(more_probable);
         let probabilities: Vec<(String, f32)> =
             best.into_iter().map(|index| (functions[index].clone(), probabilities[index])).collect();
         Prediction {
@@ -220,4 +239,9 @@ impl Model {
             function_logits,
         }
     }
+}
+
+/// As many as the encoder has threads when nothing else is asked for.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(16)
 }

@@ -7,6 +7,7 @@
 //! Invariants: a reply is made by exactly one loaded version, which was verified; nothing is printed; the environment is
 //! not read. What could not be used (a damaged version, a broken line) is told by [`Mynah::warnings`].
 
+mod admission;
 mod builder;
 mod error;
 mod fingerprint;
@@ -16,7 +17,7 @@ mod predict;
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use arc_swap::ArcSwap;
 use jiff::Zoned;
@@ -28,9 +29,12 @@ pub use error::{MynahError, Warning};
 pub use loaded::Served;
 pub use predict::Understood;
 
-pub(crate) use builder::{Clock, FunctionHandler};
+pub(crate) use admission::{Admission, Place};
+pub(crate) use builder::{Clock, EmbeddingProgress, FunctionHandler};
 pub(crate) use loaded::{Loaded, Understanding};
 
+use crate::memory::Memory;
+use crate::model::Model;
 use crate::policy::Policy;
 use crate::session::{Feedback, Session};
 use crate::settings::RuntimeSettings;
@@ -52,6 +56,8 @@ pub(crate) struct Inner {
     pub client: String,
     pub handlers: HashMap<String, FunctionHandler>,
     pub clock: Clock,
+    pub embedding: EmbeddingProgress,
+    pub admission: Admission,
     pub registry: Registry,
     pub log: Log,
     pub loaded: ArcSwap<Loaded>,
@@ -134,13 +140,26 @@ impl Mynah {
         self.loaded().memory.len()
     }
 
+    /// The model that the next reply will be made by, without looking for a newer one.
+    pub fn model(&self) -> Arc<Model> {
+        Arc::clone(&self.loaded().model)
+    }
+
+    /// What is remembered, embedded by [`Mynah::model`].
+    pub fn memory(&self) -> Memory {
+        self.loaded().memory.clone()
+    }
+
     /// Looks for a newer version, changed files and new labels, and loads what changed; tells whether anything did.
     ///
     /// Every reply does this by itself. What cannot be loaded leaves what was there, and a warning.
     pub fn refresh(&self) -> bool {
-        let changed = {
-            let seen = self.seen();
-            Fingerprint::take(&self.inner).is_some_and(|current| current != *seen)
+        let Some(current) = Fingerprint::take(&self.inner) else { return false };
+        let changed = match self.inner.seen.try_lock() {
+            Ok(seen) => current != *seen,
+            Err(TryLockError::Poisoned(seen)) => current != *seen.into_inner(),
+            // Another thread loads what changed; until it is there, what is there serves.
+            Err(TryLockError::WouldBlock) => false,
         };
         changed && self.reload()
     }
@@ -181,6 +200,14 @@ impl Mynah {
 
     pub(crate) fn loaded(&self) -> Arc<Loaded> {
         self.inner.loaded.load_full()
+    }
+
+    /// Lets a turn in.
+    ///
+    /// # Errors
+    /// [`MynahError::Overloaded`] when as many are at work or waiting as the settings let.
+    pub(crate) fn enter(&self) -> Result<Place<'_>, MynahError> {
+        self.inner.admission.enter()
     }
 
     pub(crate) fn now(&self) -> Zoned {

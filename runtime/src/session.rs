@@ -1,7 +1,8 @@
 //! A conversation: every turn is answered in the context of those before it, and logged before its reply is given.
 //!
-//! Invariants: a reply that was returned is in the log, on the disk; a turn whose log line could not be written has no reply
-//! and leaves the context as it was. (A function's handler has run by then, because its words are the reply.)
+//! Invariants: a reply that was returned is in the log: on the disk, or with `durability = "process"` with the operating
+//! system and on the disk right after; a turn whose log line could not be written has no reply and leaves the context as it
+//! was. (A function's handler has run by then, because its words are the reply.)
 
 mod context;
 mod courtesy;
@@ -68,9 +69,12 @@ impl Session {
     /// Replies to a text.
     ///
     /// # Errors
-    /// When the turn cannot be logged, or the session has ended. Whatever the text is, there is a reply.
+    /// When the turn cannot be logged, an earlier one could not be synced (with `durability = "process"`), too many turns
+    /// wait already, or the session has ended. Whatever the text is, there is a reply.
     pub fn respond(&mut self, text: &str) -> Result<Reply, MynahError> {
         self.check_open()?;
+        let mynah = self.mynah.clone();
+        let _place = mynah.enter()?;
         let started = Instant::now();
         self.mynah.refresh();
         let loaded = self.mynah.loaded();
@@ -152,7 +156,7 @@ impl Session {
         Ok(record)
     }
 
-    /// Ends the conversation; learning may begin.
+    /// Ends the conversation, all of which is on the disk then; learning may begin.
     ///
     /// # Errors
     /// When it has ended already, or the end cannot be logged.

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use toml::de::{DeTable, ValueDeserializer};
 
+use mynah_data::Durability;
+
 use crate::encoder::Precision;
 use crate::policy::{Policy, PolicySettings};
 
@@ -36,6 +38,11 @@ pub struct RuntimeSettings {
     pub vote_threshold: f32,
     /// The smallest cosine similarity at which a passage of `knowledge/` answers, in [0, 1].
     pub knowledge_threshold: f32,
+    /// When a turn counts as logged, so that its reply may be given: `disk` waits for the disk, `process` hands the line to the
+    /// operating system, where it survives the end of the process, and syncs right after.
+    pub durability: Durability,
+    /// Turns that may wait for a free core; one more is refused as overloaded.
+    pub max_waiting: usize,
     /// What is not talked about.
     pub policy: PolicySettings,
 }
@@ -53,6 +60,9 @@ impl Default for RuntimeSettings {
             // all-MiniLM-L6-v2 understand 0.80 and 0.78 of the requests and decline 0.88 and 0.92 of what is out of scope.
             vote_threshold: 0.45,
             knowledge_threshold: 0.5,
+            durability: Durability::default(),
+            // A core answers a thousand turns a second: nobody waits longer than about a quarter of one.
+            max_waiting: 256,
             policy: PolicySettings::default(),
         }
     }
@@ -264,7 +274,13 @@ mod tests {
     /// What was written by serialising the settings reads back.
     #[test]
     fn settings_survive_being_written() {
-        let settings = RuntimeSettings { threads: Some(2), memory: false, ..RuntimeSettings::default() };
+        let settings = RuntimeSettings {
+            threads: Some(2),
+            memory: false,
+            precision: Precision::F32,
+            durability: Durability::Process,
+            ..RuntimeSettings::default()
+        };
         let text = format!("[runtime]\n{}", toml::to_string(&settings).expect("settings are TOML"));
         assert_eq!(read(&text).expect("valid"), settings);
     }

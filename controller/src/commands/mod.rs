@@ -82,7 +82,7 @@ impl Context {
 
     /// The log of the home.
     pub fn log(&self) -> Log {
-        Log::open_with(&self.home, LogOptions { fault: self.fault.clone() })
+        Log::open_with(&self.home, LogOptions::with_fault(self.fault.clone()))
     }
 
     /// Commits the log, so that its history is the history of all conversations. A training run that holds the lock

@@ -20,7 +20,8 @@ use super::evaluate::load;
 use crate::cli::PredictArgs;
 use crate::failure::{Exit, hinted, usage};
 use crate::output::count;
-use lines::{Input, Texts};
+use lines::Input;
+pub(super) use lines::Texts;
 
 /// Texts that go through the model together.
 const BATCH: usize = 64;

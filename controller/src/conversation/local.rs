@@ -1,5 +1,8 @@
 //! Conversations in this process, through the runtime.
 
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
 use mynah_data::{Correction, LogOptions, Rating};
 use mynah_registry::RegistryOptions;
 use mynah_runtime::{Feedback, Mynah, Session, Why};
@@ -26,7 +29,8 @@ impl Assistant {
         let mynah = Mynah::builder(context.home.root())
             .settings(context.settings.runtime.clone())
             .memory(memory && context.settings.runtime.memory)
-            .log_options(LogOptions { fault: context.fault.clone() })
+            .on_embedding(embedding_progress(context.output))
+            .log_options(LogOptions::with_fault(context.fault.clone()))
             .registry_options(RegistryOptions { fault: context.fault.clone(), ..RegistryOptions::default() })
             .open()?;
         let assistant = Self { mynah, output: context.output };
@@ -70,6 +74,22 @@ impl Assistant {
             if let Some(hint) = warning.hint {
                 self.output.complain(format_args!("{} {hint}", self.output.error_style.name("hint:")));
             }
+        }
+    }
+}
+
+/// Tells on standard error how far the embedding of remembered texts is, when it takes long enough to wonder.
+fn embedding_progress(output: Output) -> impl Fn(usize, usize) + Send + Sync + 'static {
+    const LONG: usize = 2000;
+    const EVERY: Duration = Duration::from_secs(5);
+    let told: Mutex<Option<Instant>> = Mutex::new(None);
+    move |done, total| {
+        let Ok(mut told) = told.lock() else { return };
+        if total < LONG || done == total {
+            *told = None;
+        } else if told.is_none_or(|told| told.elapsed() >= EVERY) {
+            *told = Some(Instant::now());
+            output.note(format_args!("embedding what is remembered: {done} of {total}"));
         }
     }
 }

@@ -106,7 +106,6 @@ impl Service {
     }
 
     fn chat(&self, request: ChatRequest) -> Result<Reply, ServiceError> {
-        let internal = |error: anyhow::Error| ServiceError::internal(&error);
         let conversation = match &request.session {
             Some(id) => lock(&self.sessions).get(id).map(|open| open.conversation.clone()),
             None => {
@@ -121,7 +120,7 @@ impl Service {
             what: "session",
             id: request.session.clone().unwrap_or_default(),
         })?;
-        let mut reply = lock(&conversation).respond(&request.message).map_err(internal)?;
+        let mut reply = lock(&conversation).respond(&request.message).map_err(unanswered)?;
         reply.explanation = reply.explanation.filter(|_| request.explain);
         let now = Timestamp::now();
         lock(&self.sessions).insert(reply.session.clone(), Open { conversation, last: now });
@@ -295,6 +294,14 @@ impl Service {
             service.training.store(false, Ordering::Release);
             service.wake.notify_one();
         });
+    }
+}
+
+/// A full queue is no fault of the service, and over in a moment.
+fn unanswered(error: anyhow::Error) -> ServiceError {
+    match error.downcast_ref() {
+        Some(error @ MynahError::Overloaded { .. }) => ServiceError::Overloaded { message: error.to_string() },
+        _ => ServiceError::internal(&error),
     }
 }
 

@@ -1,11 +1,14 @@
 //! What goes over the wire: requests, replies and errors of the local HTTP interface.
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use mynah_data::{Correction, Rating};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+/// How long an overloaded service asks to be left alone: a full queue is answered in less.
+const RETRY_AFTER_SECONDS: &str = "1";
 
 /// The body of `POST /chat`.
 #[derive(Debug, Deserialize)]
@@ -113,6 +116,12 @@ pub enum ServiceError {
     /// There is nothing to answer from.
     #[error("nothing was learned yet and there is no functions.json")]
     NoModel,
+    /// More turns came at once than may wait.
+    #[error("{message}")]
+    Overloaded {
+        /// How many there are.
+        message: String,
+    },
     /// The service goes down.
     #[error("the service is stopping")]
     Stopping,
@@ -152,6 +161,9 @@ impl ServiceError {
                 "add functions.json to the home or `mynah import` examples, then `mynah train`",
                 true,
             ),
+            Self::Overloaded { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "try again after the seconds of `Retry-After`", true)
+            }
             Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping", "start the service again", true),
             Self::Internal { hint, .. } => {
                 let hint = hint.as_deref().unwrap_or("see the service's own output");
@@ -170,6 +182,10 @@ impl IntoResponse for ServiceError {
     fn into_response(self) -> Response {
         let (status, code, hint, retryable) = self.facts();
         let error = ErrorDetail { code: code.to_owned(), message: self.to_string(), hint: hint.to_owned(), retryable };
-        (status, Json(ErrorBody { error })).into_response()
+        let mut response = (status, Json(ErrorBody { error })).into_response();
+        if matches!(self, Self::Overloaded { .. }) {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+        }
+        response
     }
 }

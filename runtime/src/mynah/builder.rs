@@ -11,7 +11,7 @@ use mynah_data::{Home, Log, LogOptions};
 use mynah_registry::{Registry, RegistryOptions};
 
 use super::fingerprint::Fingerprint;
-use super::{Inner, Mynah, MynahError, loading};
+use super::{Admission, Inner, Mynah, MynahError, loading};
 use crate::encoder::Precision;
 use crate::functions::Call;
 use crate::policy::Policy;
@@ -19,6 +19,9 @@ use crate::settings::RuntimeSettings;
 
 /// Runs a function for the app and says what to reply.
 pub(crate) type FunctionHandler = Arc<dyn Fn(&Call) -> Result<String, HandlerError> + Send + Sync>;
+
+/// Hears how many of the texts that have to be embedded are: done, and in all.
+pub(crate) type EmbeddingProgress = Arc<dyn Fn(usize, usize) + Send + Sync>;
 
 /// Tells the time; the time zone decides what "tomorrow" is.
 pub(crate) type Clock = Arc<dyn Fn() -> Zoned + Send + Sync>;
@@ -65,6 +68,7 @@ pub struct Builder {
     memory: Option<bool>,
     client: String,
     clock: Clock,
+    embedding: EmbeddingProgress,
     log: LogOptions,
     registry: RegistryOptions,
 }
@@ -79,6 +83,7 @@ impl Builder {
             memory: None,
             client: "app".to_owned(),
             clock: Arc::new(Zoned::now),
+            embedding: Arc::new(|_, _| {}),
             log: LogOptions::default(),
             registry: RegistryOptions::default(),
         }
@@ -126,7 +131,14 @@ impl Builder {
         self
     }
 
-    /// The fault points of the log.
+    /// Hears how far the embedding of remembered texts and passages is: how many are done, and how many there are. Called when
+    /// opening and whenever something is loaded anew, from whichever thread does it; not for what the cache has.
+    pub fn on_embedding(mut self, progress: impl Fn(usize, usize) + Send + Sync + 'static) -> Self {
+        self.embedding = Arc::new(progress);
+        self
+    }
+
+    /// The fault points of the log; when its lines count as written is said by the settings.
     pub fn log_options(mut self, options: LogOptions) -> Self {
         self.log = options;
         self
@@ -155,11 +167,14 @@ impl Builder {
         home.create()?;
         let registry = Registry::open_with(&home.registry_dir(), self.registry)?;
         loading::ensure_base(&home, &registry)?;
-        let log = Log::open_with(&home, self.log);
+        let log = Log::open_with(&home, self.log.durability(settings.durability));
         // Taken before loading: what changes meanwhile is noticed at the first reply.
         let seen = Fingerprint::of(&home, &registry)?;
-        let (loaded, warnings) = loading::open(&home, &registry, &log, &settings)?;
+        let (loaded, warnings) = loading::open(&home, &registry, &log, &settings, &*self.embedding)?;
+        let cores = settings.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         let inner = Inner {
+            admission: Admission::new(cores.saturating_add(settings.max_waiting)),
+            embedding: self.embedding,
             home,
             settings,
             policy,

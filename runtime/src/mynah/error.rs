@@ -51,6 +51,12 @@ pub enum MynahError {
         /// What was said.
         text: String,
     },
+    /// More turns came at once than are let wait.
+    #[error("overloaded: {places} turns are at work or waiting")]
+    Overloaded {
+        /// How many may be at work or wait at a time.
+        places: usize,
+    },
     /// A session was used after its end.
     #[error("session {id} has ended")]
     SessionEnded {
@@ -73,6 +79,9 @@ impl MynahError {
             Self::UnknownFunction { nearest: Some(nearest), .. } => format!("did you mean `{nearest}`?"),
             Self::UnknownFunction { nearest: None, .. } => "add it to functions.json first".to_owned(),
             Self::WordsNotSaid { .. } => "give the argument in the very words of the sentence".to_owned(),
+            Self::Overloaded { .. } => {
+                "try again in a moment; `max_waiting` in [runtime] says how many turns may wait".to_owned()
+            }
             Self::SessionEnded { .. } => "start another session".to_owned(),
         }
     }

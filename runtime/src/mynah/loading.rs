@@ -15,7 +15,7 @@ use crate::checkpoint::Checkpoint;
 use crate::encoder::EncoderOptions;
 use crate::functions::Toolbox;
 use crate::knowledge::Knowledge;
-use crate::memory::{EmbeddingCache, Layer, Memory, fixed_entries, live_entries};
+use crate::memory::{EmbeddingCache, Layer, Memory, OnProgress, fixed_entries, live_entries};
 use crate::model::Model;
 use crate::settings::RuntimeSettings;
 use crate::starter;
@@ -49,12 +49,13 @@ pub(super) fn open(
     registry: &Registry,
     log: &Log,
     settings: &RuntimeSettings,
+    embedding: OnProgress,
 ) -> Result<(Loaded, Vec<Warning>), MynahError> {
     let mut warnings = Vec::new();
     let (model, version) = model(registry, settings, &mut warnings)?;
     let functions = functions(home)?;
     let toolbox = Arc::new(Toolbox::new(&functions)?);
-    let parts = Parts { home, log, settings };
+    let parts = Parts { home, log, settings, embedding };
     let mut cache = parts.cache(&model, version.as_ref());
     let knowledge = parts.knowledge(&model, &mut cache, &mut warnings);
     let memory = parts.memory(&model, &functions, &mut cache, &mut warnings)?;
@@ -74,7 +75,7 @@ pub(super) fn update(
     let mut warnings = Vec::new();
     let mut next = loaded.clone();
     let mut changed = false;
-    let parts = Parts { home: &inner.home, log: &inner.log, settings: &inner.settings };
+    let parts = Parts { home: &inner.home, log: &inner.log, settings: &inner.settings, embedding: &*inner.embedding };
     let mut new_model = false;
     if seen.journal != current.journal
         && let Some((model, version)) = newer_model(inner, loaded, &mut warnings)
@@ -128,6 +129,7 @@ struct Parts<'a> {
     home: &'a Home,
     log: &'a Log,
     settings: &'a RuntimeSettings,
+    embedding: OnProgress<'a>,
 }
 
 impl Parts<'_> {
@@ -155,7 +157,7 @@ impl Parts<'_> {
         }
         let (entries, problems) = fixed_entries(self.home, functions, self.settings.memory_max_examples)?;
         warnings.extend(problems.into_iter().map(Warning::new));
-        let fixed = Layer::build(entries, model, cache, None);
+        let fixed = Layer::build_with(entries, model, cache, None, self.embedding);
         let live = match self.settings.memory {
             true => self.live(model, cache, None, warnings)?,
             false => Layer::default(),
@@ -172,11 +174,12 @@ impl Parts<'_> {
     ) -> Result<Layer, MynahError> {
         let (entries, problems) = live_entries(self.log)?;
         warnings.extend(problems.into_iter().map(Warning::new));
-        Ok(Layer::build(entries, model, cache, earlier))
+        Ok(Layer::build_with(entries, model, cache, earlier, self.embedding))
     }
 }
 
 fn save(cache: EmbeddingCache, warnings: &mut Vec<Warning>) {
+    warnings.extend(cache.problem().map(|problem| Warning::new(problem.to_owned())));
     if let Err(error) = cache.save() {
         warnings.push(Warning::new(format!("embeddings could not be cached: {error}")));
     }

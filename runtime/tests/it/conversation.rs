@@ -452,7 +452,7 @@ fn a_reply_that_cannot_be_logged_is_an_error_and_loses_nothing() {
             false => Ok(()),
         }
     };
-    let mynah = builder(&home).log_options(LogOptions { fault: Arc::new(fault) }).open().expect("opened");
+    let mynah = builder(&home).log_options(LogOptions::with_fault(Arc::new(fault))).open().expect("opened");
     let mut session = mynah.session().expect("started");
     session.respond("please set an alarm").expect("replied");
     full.store(true, Ordering::SeqCst);

@@ -4,7 +4,9 @@
 //! the chosen split goes through the same decision as a turn of a conversation.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
+use clap::Args;
 use mynah_data::{Example, Home, Imported, OUT_OF_SCOPE, SplitName};
 use mynah_runtime::Mynah;
 use serde::Serialize;
@@ -12,12 +14,31 @@ use serde_json::{Value, json};
 
 use super::scores::Scores;
 use crate::base::{self, Base};
-use crate::cli::FewShotArgs;
 use crate::commands::Context;
 use crate::commands::import::open;
 use crate::failure::{Exit, hinted, usage};
 use crate::interrupt::Interrupt;
 use crate::progress::RunProgress;
+
+/// Flags of `benchmark few-shot`.
+#[derive(Debug, Args)]
+pub struct FewShotArgs {
+    /// Utterances with intent and split
+    #[arg(long, value_name = "FILE")]
+    pub examples: PathBuf,
+    /// Examples given for each function, drawn from the training split
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    pub per_function: usize,
+    /// The split that is asked
+    #[arg(long, default_value = "test", value_name = "SPLIT")]
+    pub split: String,
+    /// How often examples are drawn and everything is measured
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub draws: u64,
+    /// `starter`, a directory, or a hub id
+    #[arg(long, default_value = "starter", value_name = "BASE")]
+    pub base: String,
+}
 
 /// The figures of one draw of examples.
 #[derive(Debug, Serialize)]

@@ -1,21 +1,115 @@
-//! `mynah benchmark`: the figures of `BENCHMARKS.md`, for anybody to measure again.
+//! `mynah benchmark`: the figures of BENCHMARKS.md, each by a command that anyone can run.
+//!
+//! One module a subcommand, with its flags. They take files and model directories; only `understanding` looks at the home.
 
-mod few_shot;
+pub mod few_shot;
+pub mod respond;
 mod scores;
-mod understanding;
+mod sentences;
+pub mod start;
+pub mod understanding;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use clap::Subcommand;
+use serde::Serialize;
 
 use super::Context;
-use crate::cli::BenchmarkCommand;
+use crate::base::{self, Base};
+use crate::environment::Environment;
 use crate::failure::Exit;
 use crate::interrupt::Interrupt;
+use crate::output::Output;
 
-/// Runs one benchmark.
+/// The commands below `benchmark`.
+#[derive(Debug, Subcommand)]
+pub enum BenchmarkCommand {
+    /// How well functions work from a few examples each, without any training
+    #[command(
+        after_help = "Needs no home. The runtime's settings apply, for example MYNAH_RUNTIME__PRECISION=f32.\n\n\
+        Example:\n  mynah benchmark few-shot --examples clinc150.jsonl.gz --base ./minilm-l6 --split valid --json"
+    )]
+    FewShot(few_shot::FewShotArgs),
+    /// How often the home's whole decision (memory, model, thresholds) is right on labelled texts
+    #[command(after_help = "`mynah evaluate` scores the model alone.\n\n\
+        Example:\n  mynah benchmark understanding --examples clinc150.jsonl.gz --split test --json")]
+    Understanding(understanding::UnderstandingArgs),
+    /// A whole turn beside the encoder alone: time, recall of the memory's search, many callers at once
+    #[command(
+        after_help = "Fills a home's memory with --memory answers, asks for sentences that are not among them, and times every turn from\n\
+        the string to the reply that is in the log, interleaved with the encoder alone on the same tokens. The sentences are those\n\
+        of --texts (one a line, or JSON Lines with `text`, plain or gzip), filled up with made-up ones.\n\n\
+        Examples:\n  mynah benchmark respond --json\n  \
+        mynah benchmark respond --model ./minilm-l6 --texts utterances.jsonl.gz --keep ./benchmark-home"
+    )]
+    Respond(respond::RespondArgs),
+    /// From the start of the process to the first reply, every hash verified; resident memory
+    #[command(after_help = "Examples:\n  mynah benchmark start --json\n  mynah benchmark start --model ./base-size")]
+    Start(start::StartArgs),
+}
+
+/// Runs one of them.
 ///
 /// # Errors
-/// When its data or model is no good, or nobody reads the output.
+/// When a file or a model is no good, or nobody reads the output.
 pub fn run(context: &Context, command: &BenchmarkCommand, interrupt: Interrupt) -> anyhow::Result<Exit> {
+    let output = context.output;
     match command {
         BenchmarkCommand::FewShot(args) => few_shot::run(context, args, &interrupt),
         BenchmarkCommand::Understanding(args) => understanding::run(context, args, &interrupt),
+        BenchmarkCommand::Respond(args) => respond::run(output, args, &interrupt),
+        BenchmarkCommand::Start(args) => start::run(output, args, &interrupt),
+    }
+}
+
+/// Times of one thing, in milliseconds.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Times {
+    p50: f64,
+    p90: f64,
+    p99: f64,
+}
+
+impl Times {
+    fn of(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        let at = |share: f64| {
+            let index = ((times.len() as f64 * share) as usize).min(times.len().saturating_sub(1));
+            times.get(index).map_or(0.0, |time| (time.as_secs_f64() * 1e6).round() / 1e3)
+        };
+        Self { p50: at(0.5), p90: at(0.9), p99: at(0.99) }
+    }
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let started = Instant::now();
+    let result = work();
+    (result, started.elapsed())
+}
+
+/// A home of the benchmark's own with a base model in it: in a directory that is kept, or in a temporary one.
+struct BenchmarkHome {
+    context: Context,
+    model: String,
+    _temporary: Option<tempfile::TempDir>,
+}
+
+impl BenchmarkHome {
+    fn new(output: Output, model: Option<&Path>, keep: Option<&Path>) -> anyhow::Result<Self> {
+        let temporary = match keep {
+            Some(_) => None,
+            None => Some(tempfile::Builder::new().prefix("mynah-benchmark-").tempdir()?),
+        };
+        let directory = keep.map(Path::to_owned).or(temporary.as_ref().map(|home| home.path().to_owned()));
+        let context = Context::new(directory.as_deref(), &[], output, &Environment::default())?;
+        context.home.create()?;
+        let base = model.map_or(Base::Starter, |directory| Base::Directory(directory.to_owned()));
+        let registry = context.new_registry()?;
+        if registry.base()?.is_none() {
+            base::register(&context, &registry, &base)?;
+        }
+        let name = registry.base()?.and_then(|base| base.manifest.source).unwrap_or_default();
+        Ok(Self { context, model: name, _temporary: temporary })
     }
 }

@@ -1,15 +1,28 @@
 //! `mynah benchmark understanding`: how often a home's whole decision is right, memory included.
 
+use std::path::PathBuf;
+
+use clap::Args;
 use mynah_data::{Imported, SplitName};
 use mynah_runtime::Mynah;
 
 use super::scores::Scores;
-use crate::cli::UnderstandingArgs;
 use crate::commands::Context;
 use crate::commands::import::open;
 use crate::failure::{Exit, hinted, usage};
 use crate::interrupt::Interrupt;
 use crate::progress::RunProgress;
+
+/// Flags of `benchmark understanding`.
+#[derive(Debug, Args)]
+pub struct UnderstandingArgs {
+    /// Utterances with intent
+    #[arg(long, value_name = "FILE")]
+    pub examples: PathBuf,
+    /// The split that is asked
+    #[arg(long, default_value = "test", value_name = "SPLIT")]
+    pub split: String,
+}
 
 /// Scores the texts of one split.
 ///
