@@ -58,6 +58,14 @@ pub(crate) struct Understanding {
     pub decision: Decision,
 }
 
+impl Understanding {
+    /// What is known of nothing.
+    pub fn nothing() -> Self {
+        let decision = Decision::Abstain { reason: crate::decision::Unknown::Unsure, confidence: 0.0 };
+        Self { prediction: Prediction::default(), evidence: Evidence::default(), decision }
+    }
+}
+
 impl Loaded {
     pub fn new(
         model: Arc<Model>,
