@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::commands::benchmark::BenchmarkCommand;
 use crate::failure::EXIT_STATUSES;
 
 /// The whole command line.
@@ -114,6 +115,9 @@ pub enum Command {
     Log(LogCommand),
     /// What is in production, what is new, what runs
     Status,
+    /// Measure on public data sets
+    #[command(subcommand)]
+    Benchmark(BenchmarkCommand),
 }
 
 /// Flags of `quickstart`.

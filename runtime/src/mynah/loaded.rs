@@ -14,6 +14,7 @@ use crate::functions::{Draft, Parameter, Tool, Toolbox};
 use crate::knowledge::{Found, Knowledge};
 use crate::memory::{Entry, Meaning, Memory};
 use crate::model::{Model, Prediction};
+use crate::normalise::Normalised;
 use crate::settings::RuntimeSettings;
 
 /// Remembered sentences that have a say in a decision.
@@ -207,7 +208,8 @@ impl Loaded {
         });
         let readable = |slot: Slot| {
             let parameter = tool.parameter(&slot.name)?;
-            parameter.read(&slot.value, now)?;
+            // Words in the place of a time that are none say something else: "a table at Luigi's".
+            matches!(parameter.read(&slot.value, now)?, Normalised::Exact(_)).then_some(())?;
             Some(words.tighten(slot, parameter, now))
         };
         let mut best: Vec<Slot> = Vec::new();

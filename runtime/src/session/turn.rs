@@ -76,11 +76,11 @@ impl Turn<'_> {
             return self.said(NOTHING_SAID, ReplyKind::Ask, "nothing was said", self.context.clone());
         }
         if self.context.pending != Pending::Nothing && is_cancel(self.text) {
-            let (text, why) = match (&self.context.pending, yes_or_no(self.text)) {
-                (Pending::Confirmation { .. }, Some(false)) => (DECLINED, "the call was not confirmed"),
-                _ => (GIVEN_UP, "the pending question was given up"),
-            };
-            return self.said(text, ReplyKind::Cancel, why, self.context.with(Pending::Nothing));
+            if let (Pending::Confirmation { .. }, Some(false)) = (&self.context.pending, yes_or_no(self.text)) {
+                return self.declined();
+            }
+            let why = "the pending question was given up";
+            return self.said(GIVEN_UP, ReplyKind::Cancel, why, self.context.with(Pending::Nothing));
         }
         if let (Pending::Confirmation { draft }, Some(true)) = (&self.context.pending, yes_or_no(self.text)) {
             return self.confirmed(draft);
@@ -96,6 +96,12 @@ impl Turn<'_> {
             .unwrap_or_else(|| self.alone(&understanding));
         outcome.why = Why { decision: outcome.why.decision, ..self.reasons(&understanding) };
         outcome
+    }
+
+    /// The call that waited for a yes is not made; those that come after it are.
+    fn declined(&self) -> Outcome {
+        let first = self.said(DECLINED, ReplyKind::Cancel, "the call was not confirmed", self.kept());
+        self.go_on(first, &self.context.waiting, Origin { confidence: 1.0, source: ReplySource::Context })
     }
 
     fn confirmed(&self, draft: &Draft) -> Outcome {

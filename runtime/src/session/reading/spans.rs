@@ -43,9 +43,9 @@ impl Words {
         let mut number = 0;
         for word in 0..text.word_count() {
             let gap = text.gap_before(word);
+            let after_word = word.checked_sub(1).is_some_and(|before| text.lower(before).len() > 2);
             let ends = gap.iter().any(|c| matches!(c, '!' | '?' | ';'))
-                || (gap.contains(&'.')
-                    && (gap.len() > 2 || text.is_capital(word) || gap.len() == 2 && text.lower(word - 1).len() > 2));
+                || (gap.contains(&'.') && (gap.len() > 2 || text.is_capital(word) || after_word));
             if word > 0 && ends {
                 number += 1;
             }

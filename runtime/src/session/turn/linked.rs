@@ -151,7 +151,7 @@ impl Turn<'_> {
         match stance(self.text) {
             Stance::Accepting if !hesitates(self.text) => Some(self.confirmed(draft)),
             Stance::Declining if words <= MAX_FRAGMENT_WORDS && !self.text.trim_end().ends_with('?') => {
-                Some(self.said(super::DECLINED, ReplyKind::Cancel, "the call was not confirmed", self.kept()))
+                Some(self.declined())
             }
             _ => None,
         }

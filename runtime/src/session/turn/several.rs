@@ -6,14 +6,14 @@
 //!
 //! Invariant: the parts are stretches of the turn's text in its order, and the slots of their calls count through that text.
 
+use super::super::context::Context;
 use super::Turn;
 use super::linked::offset;
 use crate::decision::{Decider, Decision};
-use crate::extract::Text;
 use crate::functions::{Argument, Draft};
 use crate::memory::{Meaning, head};
 use crate::model::Prediction;
-use crate::mynah::Understanding;
+use crate::mynah::{Mynah, Understanding};
 use crate::normalise::is_recognisable;
 
 /// Places at which a turn may be cut; a text with more of them is rather a story than a list of wishes.
@@ -37,6 +37,24 @@ struct Part<'a> {
     understanding: Understanding,
 }
 
+impl Mynah {
+    /// The functions that a text asks for when it stands alone, in order: none, one, or several in one sentence.
+    pub fn functions_asked(&self, text: &str) -> Vec<String> {
+        let (loaded, now) = (self.loaded(), self.now());
+        let context = Context::default();
+        let turn = Turn { loaded: &loaded, handlers: &self.inner().handlers, now: &now, text, context: &context };
+        let mut predicted = turn.predict();
+        let whole = loaded.understand(text, std::mem::take(&mut predicted.whole));
+        if let Some(drafts) = turn.several(predicted, &whole) {
+            return drafts.into_iter().map(|draft| draft.function).collect();
+        }
+        match whole.decision {
+            Decision::Call { function, .. } => vec![function],
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// What follows from a turn's text: the prediction of the whole, and of its parts.
 pub(super) struct Predicted<'a> {
     pub whole: Prediction,
@@ -55,10 +73,20 @@ impl<'t> Turn<'t> {
         let mut places = Vec::new();
         for first in 0..pieces.len() {
             for last in first..pieces.len() {
-                if (first, last) != (0, pieces.len() - 1) {
-                    places.push((&text[pieces[first].0..pieces[last].1], first, last));
+                let part = &text[pieces[first].0..pieces[last].1];
+                if (first, last) != (0, pieces.len() - 1) && part.split_whitespace().nth(MIN_PART_WORDS - 1).is_some() {
+                    places.push((part, first, last));
                 }
             }
+        }
+        // "wake me at seven, please": one of the two parts is too short to be a wish.
+        let (begins, ends) =
+            (|(_, first, _): &(_, usize, _)| *first == 0, |(_, _, last): &(_, _, usize)| *last + 1 == pieces.len());
+        if !places.iter().any(begins) || !places.iter().any(ends) {
+            places.clear();
+        }
+        if places.is_empty() {
+            return Predicted { whole: self.loaded.model.predict(text), parts: Vec::new(), breaks: 0 };
         }
         let texts: Vec<&str> = std::iter::once(text).chain(places.iter().map(|(text, ..)| *text)).collect();
         let mut predictions = self.loaded.model.predict_batch(&texts).into_iter();
@@ -114,13 +142,16 @@ impl<'t> Turn<'t> {
             Decider::Vote(_) if self.opens(function, part.text) => true,
             Decider::Vote(_) => *confidence >= self.loaded.thresholds.vote + VOTE_MARGIN,
         };
-        sure && Text::new(part.text).word_count() >= MIN_PART_WORDS
+        sure
     }
 
     /// Whether two parts are better as one: an argument of the whole reaches over the break, and what follows the break does
     /// not begin as its function's examples do, or is itself what is to be reminded of, noted or said.
     fn belongs_together(&self, whole: &Understanding, left: &Part<'_>, right: &Part<'_>) -> bool {
         let (Some(before), Some(after)) = (function(left), function(right)) else { return true };
+        if points_back(right.text) {
+            return true;
+        }
         if !self.opens(after, right.text) {
             // "the bedroom lights" after "turn on the kitchen lights": the same wish for another thing.
             let said = self.loaded.draft(after, right.text, &right.understanding, self.now);
@@ -227,6 +258,13 @@ fn says_on(left: &str) -> bool {
     left.split(|c: char| !c.is_alphanumeric()).any(|word| TELLING.iter().any(|one| word.eq_ignore_ascii_case(one)))
 }
 
+/// Whether words are about what was named before them: "… and play it".
+fn points_back(text: &str) -> bool {
+    const POINTERS: [&str; 7] = ["it", "them", "all", "this", "that", "these", "those"];
+    let words = text.split(|c: char| !(c.is_alphanumeric() || c == '\'')).filter(|word| !word.is_empty());
+    words.take(3).any(|word| POINTERS.iter().any(|pointer| word.eq_ignore_ascii_case(pointer)))
+}
+
 fn first_word(text: &str) -> Option<String> {
     const SMALL: [&str; 13] =
         ["please", "can", "could", "you", "would", "also", "then", "the", "a", "and", "just", "i", "to"];
@@ -296,6 +334,7 @@ mod tests {
     #[test]
     fn what_is_to_be_remembered_is_said_on() {
         assert!(says_on("Remind me to buy milk") && !says_on("play some music"));
+        assert!(points_back("play it loud") && !points_back("play some jazz"));
     }
 
     proptest! {

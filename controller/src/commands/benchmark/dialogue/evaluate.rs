@@ -24,6 +24,17 @@ pub enum Method {
     InContext,
 }
 
+impl Method {
+    /// The name in the report.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Alone => "alone",
+            Self::WithoutContext => "without_context",
+            Self::InContext => "in_context",
+        }
+    }
+}
+
 /// A service with its functions, opened.
 pub struct Opened {
     mynah: Mynah,
@@ -63,7 +74,7 @@ pub fn open(
 
 impl Opened {
     /// Reads a turn and compares.
-    pub fn outcome(&self, turn: &DialogueTurn, method: Method) -> (Outcome, Option<String>, Vec<Argument>) {
+    pub fn outcome(&self, turn: &DialogueTurn, method: Method) -> Outcome {
         let (function, arguments) = match method {
             Method::Alone => {
                 let understood = self.mynah.predict(&turn.text);
@@ -89,8 +100,7 @@ impl Opened {
             let same = found.get(name.as_str()).is_some_and(|argument| self.same(argument, &update.value));
             (update.source.clone(), same)
         });
-        let outcome = Outcome { intent: function == wanted_function, wanted: wanted.collect(), found: found.len() };
-        (outcome, function, arguments)
+        Outcome { intent: function == wanted_function, wanted: wanted.collect(), found: found.len() }
     }
 
     fn before(&self, turn: &DialogueTurn) -> TurnsBefore {
@@ -122,6 +132,7 @@ impl Opened {
             Some(Normalised::Exact(value)) => Some(value),
             _ => None,
         });
-        read.as_ref() == Some(&argument.value) || [value.as_str(), &argument.raw].iter().any(|text| folded(text) == folded(wanted))
+        read.as_ref() == Some(&argument.value)
+            || [value.as_str(), &argument.raw].iter().any(|text| folded(text) == folded(wanted))
     }
 }

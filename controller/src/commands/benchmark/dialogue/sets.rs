@@ -158,7 +158,8 @@ impl Service {
 
 impl Argument {
     fn schema(&self) -> Value {
-        let values: Vec<&str> = self.possible_values.iter().map(String::as_str).filter(|value| *value != "dontcare").collect();
+        let values: Vec<&str> =
+            self.possible_values.iter().map(String::as_str).filter(|value| *value != "dontcare").collect();
         let numbers: Option<Vec<i64>> = values.iter().map(|value| value.parse().ok()).collect();
         let named = |word: &str| self.name.split('_').any(|part| part == word);
         let mut schema = match (self.categorical && !values.is_empty(), numbers) {
