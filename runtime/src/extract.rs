@@ -45,7 +45,8 @@ impl Text {
         Self { characters, words }
     }
 
-    fn slot(&self, name: &str, first: usize, last: usize) -> Slot {
+    /// The words from `first` to `last`, both included, as an argument.
+    pub(crate) fn slot(&self, name: &str, first: usize, last: usize) -> Slot {
         let (start, end) = (self.words[first].start, self.words[last].end);
         Slot { name: name.to_owned(), start, end, value: self.characters[start..end].iter().collect() }
     }
@@ -53,6 +54,29 @@ impl Text {
     /// How many words there are, as far as they are looked at.
     pub(crate) fn word_count(&self) -> usize {
         self.words.len()
+    }
+
+    /// A word in lower case.
+    pub(crate) fn lower(&self, word: usize) -> &str {
+        &self.words[word].lower
+    }
+
+    /// Whether a word begins with a capital letter.
+    pub(crate) fn is_capital(&self, word: usize) -> bool {
+        self.characters[self.words[word].start].is_uppercase()
+    }
+
+    /// The characters between a word and the one before it; for the first word and behind the last those at the edge.
+    pub(crate) fn gap_before(&self, word: usize) -> &[char] {
+        let start = word.checked_sub(1).map_or(0, |before| self.words[before].end);
+        &self.characters[start..self.words.get(word).map_or(self.characters.len(), |word| word.start)]
+    }
+
+    /// The words that an argument covers, both included.
+    pub(crate) fn covered(&self, slot: &Slot) -> Option<(usize, usize)> {
+        let first = self.words.iter().position(|word| word.end > slot.start)?;
+        let last = self.words.iter().rposition(|word| word.start < slot.end)?;
+        (first <= last).then_some((first, last))
     }
 
     /// The arguments that the text has where the example has them: the words between those that both share.
@@ -131,14 +155,16 @@ impl Text {
         }
     }
 
-    fn read(&self, parameter: &Parameter, first: usize, last: usize, now: &Zoned) -> Option<Value> {
+    /// What a stretch of words is when it is read exactly as a parameter.
+    pub(crate) fn read(&self, parameter: &Parameter, first: usize, last: usize, now: &Zoned) -> Option<Value> {
         match parameter.read(&self.slot("", first, last).value, now) {
             Some(Normalised::Exact(value)) => Some(value),
             _ => None,
         }
     }
 
-    fn tightened(&self, parameter: &Parameter, first: usize, last: usize, now: &Zoned) -> (usize, usize) {
+    /// The fewest words within a stretch that have the same value.
+    pub(crate) fn tightened(&self, parameter: &Parameter, first: usize, last: usize, now: &Zoned) -> (usize, usize) {
         let (mut first, mut last) = (first, last);
         let Some(value) = self.read(parameter, first, last, now) else { return (first, last) };
         while first < last && self.read(parameter, first + 1, last, now).as_ref() == Some(&value) {
@@ -151,7 +177,7 @@ impl Text {
     }
 
     /// Whether a word that could be a value is more likely said by the way: "no, the kitchen", "this one", "in the sun".
-    fn is_by_the_way(&self, first: usize, last: usize) -> bool {
+    pub(crate) fn is_by_the_way(&self, first: usize, last: usize) -> bool {
         const TALK: [&str; 12] =
             ["yes", "yeah", "yep", "yup", "no", "nope", "nah", "not", "sure", "ok", "okay", "second"];
         const AMBIGUOUS: [&str; 8] = ["one", "sun", "sat", "wed", "mon", "may", "half", "quarter"];

@@ -56,6 +56,8 @@ pub use model::{Model, Prediction};
 pub use mynah::{Builder, HandlerError, Mynah, MynahError, Served, Understood, Warning};
 pub use mynah_data::Durability;
 pub use policy::{Checked, PolicySettings};
-pub use session::{Feedback, NearExample, PassageSource, Reply, ReplyKind, ReplySource, Session, Why};
+pub use session::{
+    Feedback, NearExample, PassageSource, Reading, Reply, ReplyKind, ReplySource, Session, TurnsBefore, Why,
+};
 pub use settings::RuntimeSettings;
 pub use tokenizer::{Encoding, Tokenizer, Word};

@@ -314,6 +314,11 @@ mod tests {
             ("24 dec 2026", "2026-12-24"),
             ("yesterday", "2026-03-02"),
             ("three days ago", "2026-02-28"),
+            ("later today", "2026-03-03"),
+            ("thursday next week", "2026-03-12"),
+            ("friday this week", "2026-03-06"),
+            ("the 13th of this month", "2026-03-13"),
+            ("the second of next month", "2026-04-02"),
         ];
         let schema = json!({"type": "string", "format": "date"});
         for (raw, expected) in cases {

@@ -8,6 +8,7 @@ mod context;
 mod courtesy;
 mod feedback;
 mod phrases;
+mod reading;
 mod reply;
 mod turn;
 
@@ -21,6 +22,7 @@ use mynah_data::{
 };
 
 pub use feedback::Feedback;
+pub use reading::{Reading, TurnsBefore};
 pub use reply::{NearExample, PassageSource, Reply, ReplyKind, ReplySource, Why};
 
 use crate::mynah::{Mynah, MynahError};
@@ -117,7 +119,7 @@ impl Session {
         // The turn is acknowledged from here on; a correction that does not fit on the disk any more is told, not lost silently.
         let corrected = correction.map(|correction| self.log.0.append(&Record::Feedback(correction)));
         let Outcome { text: reply, kind, calls, confidence, source, why, context, .. } = outcome;
-        self.context = context.after(&id, text, &calls, kind);
+        self.context = context.after(&id, text, &calls);
         self.remember(&id, text);
         if let Some(corrected) = corrected {
             corrected?;

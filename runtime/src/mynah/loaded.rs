@@ -14,6 +14,7 @@ use crate::functions::{Draft, Parameter, Tool, Toolbox};
 use crate::knowledge::{Found, Knowledge};
 use crate::memory::{Entry, Meaning, Memory};
 use crate::model::{Model, Prediction};
+use crate::normalise::Normalised;
 use crate::settings::RuntimeSettings;
 
 /// Remembered sentences that have a say in a decision.
@@ -59,6 +60,14 @@ pub(crate) struct Understanding {
     pub prediction: Prediction,
     pub evidence: Evidence,
     pub decision: Decision,
+}
+
+impl Understanding {
+    /// What is known of nothing.
+    pub fn nothing() -> Self {
+        let decision = Decision::Abstain { reason: crate::decision::Unknown::Unsure, confidence: 0.0 };
+        Self { prediction: Prediction::default(), evidence: Evidence::default(), decision }
+    }
 }
 
 impl Loaded {
@@ -209,7 +218,8 @@ impl Loaded {
         });
         let readable = |slot: Slot| {
             let parameter = tool.parameter(&slot.name)?;
-            parameter.read(&slot.value, now)?;
+            // Words in the place of a time that are none say something else: "a table at Luigi's".
+            matches!(parameter.read(&slot.value, now)?, Normalised::Exact(_)).then_some(())?;
             Some(words.tighten(slot, parameter, now))
         };
         let mut best: Vec<Slot> = Vec::new();

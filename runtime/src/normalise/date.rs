@@ -45,6 +45,11 @@ pub(super) fn of_words(words: &[&str], today: Date) -> Option<Date> {
     }
     match words {
         ["today" | "tonight" | "now"] | ["this", "morning" | "afternoon" | "evening"] => Some(today),
+        ["later", "today"] => Some(today),
+        [day, "next", "week"] | ["next", "week", day] if weekday(day).is_some() => of_next_week(today, weekday(day)?),
+        [day, "this", "week"] | ["this", "week", day] if weekday(day).is_some() => after(today, weekday(day)?),
+        [day @ .., "of", "this", "month"] => of_month(day, today),
+        [day @ .., "of", "next", "month"] => of_month(day, today.checked_add(1.month()).ok()?),
         ["tomorrow"] => today.tomorrow().ok(),
         ["yesterday"] => today.yesterday().ok(),
         ["day", "after", "tomorrow"] => today.checked_add(2.days()).ok(),
@@ -95,6 +100,17 @@ fn day_of_month(words: &[&str], today: Date) -> Option<Date> {
         Some(year) => Date::new(year.parse().ok()?, month, day).ok(),
         None => next_in_year(today, month, day),
     }
+}
+
+/// "the 5th" of the month that a day is in.
+fn of_month(words: &[&str], month: Date) -> Option<Date> {
+    let words: Vec<&str> = words.iter().copied().filter(|word| *word != "the").collect();
+    let day = match words.as_slice() {
+        ["second"] => 2,
+        [word] => ordinal(word)?.0,
+        _ => return None,
+    };
+    Date::new(month.year(), month.month(), i8::try_from(day).ok()?).ok()
 }
 
 /// The next day, from today on, whose number in its month is `day`.

@@ -76,6 +76,41 @@ pub(super) fn is_cancel(text: &str) -> bool {
         )
 }
 
+/// "do that again" and the like.
+pub(super) fn is_again(text: &str) -> bool {
+    is_one_of(
+        text,
+        &[
+            "again",
+            "do that again",
+            "do it again",
+            "do this again",
+            "once again",
+            "once more",
+            "one more time",
+            "same again",
+            "the same again",
+            "do the same again",
+            "repeat that",
+            "repeat it",
+            "and again",
+            "do that once more",
+        ],
+    )
+}
+
+/// Whether a text holds back although it begins with a yes: "ok wait", "sure, but later".
+pub(super) fn hesitates(text: &str) -> bool {
+    const HOLDING: [&str; 16] = [
+        "not", "don't", "dont", "wait", "hold", "later", "but", "no", "never", "stop", "cancel", "instead", "except",
+        "first", "what", "why",
+    ];
+    let words = words(text);
+    words.is_empty()
+        || words.iter().any(|(_, _, word)| HOLDING.contains(&word.as_str()))
+        || text.trim_end().ends_with('?')
+}
+
 /// Yes or no to a question that asks for one; `None` for anything else.
 pub(super) fn yes_or_no(text: &str) -> Option<bool> {
     const YES: [&str; 19] = [
@@ -218,6 +253,13 @@ mod tests {
         for text in ["", "mind", "never mind the gap", "stop the music"] {
             assert!(!is_cancel(text), "{text}");
         }
+    }
+
+    #[test]
+    fn the_same_again() {
+        assert!(is_again("Do that again, please!") && is_again("once more"));
+        assert!(!is_again("again and again") && !is_again("play it again sam"));
+        assert!(hesitates("ok wait") && hesitates("sure, but not now") && !hesitates("yes please go ahead"));
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! One turn: from its text, the loaded state and the context to a reply and the next context.
 //!
-//! The order: nothing said; giving up; what was asked for (a confirmation, an argument); a correction of the last call; a
-//! follow-up on it; and else whatever [`crate::decision`] makes of the text alone.
+//! The order: nothing said; giving up; what was asked for (a confirmation, an argument); the last call again; a correction of
+//! it; a follow-up on it; several calls in one turn; and else whatever [`crate::decision`] makes of the text alone.
 //!
 //! Invariant: nothing is written here, and a text, whatever it is, gets a reply.
 
 mod linked;
+mod several;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,13 +16,14 @@ use mynah_data::{Correction, PolicyRecord};
 
 use super::context::{Context, Pending, carried};
 use super::courtesy::Courtesy;
-use super::phrases::{Link, is_cancel, is_never_mind, link, yes_or_no};
+use super::phrases::{Link, is_again, is_cancel, is_never_mind, link, yes_or_no};
 use super::reply::{NearExample, PassageSource, ReplyKind, ReplySource, Why};
 use crate::decision::{Decider, Decision, Label, Unknown};
 use crate::functions::{Call, Draft};
 use crate::memory::{Entry, Meaning, head};
 use crate::mynah::{FunctionHandler, Loaded, Understanding};
 use crate::policy::Policy;
+use several::Predicted;
 
 const NOTHING_SAID: &str = "I didn't catch any words. What can I do for you?";
 const GIVEN_UP: &str = "All right, never mind.";
@@ -33,6 +35,9 @@ const OUT_OF_SCOPE: &str =
 
 /// How often an argument is asked for before the turn is taken as something else.
 const MAX_ATTEMPTS: u8 = 2;
+
+/// How sure changing a call is, and cutting a turn into several; below that of saying one thing outright.
+const LINKED_CONFIDENCE: f32 = 0.8;
 
 /// How many turns about something else a follow-up may reach over.
 const MAX_TURNS_AGO: u8 = 2;
@@ -74,7 +79,7 @@ impl Turn<'_> {
             return self.held_back(held, self.context.clone());
         }
         let mut outcome = self.unchecked();
-        if outcome.why.policy.is_none()
+        if outcome.text != self.policy.words_instead()
             && let Some(held) = self.policy.reply(&outcome.text)
         {
             // A call that was made stays one: only its words are held back.
@@ -90,27 +95,25 @@ impl Turn<'_> {
             return self.said(NOTHING_SAID, ReplyKind::Ask, "nothing was said", self.context.clone());
         }
         if self.context.pending != Pending::Nothing && is_cancel(self.text) {
-            let (text, why) = match (&self.context.pending, yes_or_no(self.text)) {
-                (Pending::Confirmation { .. }, Some(false)) => (DECLINED, "the call was not confirmed"),
-                _ => (GIVEN_UP, "the pending question was given up"),
-            };
-            return self.said(text, ReplyKind::Cancel, why, self.context.with(Pending::Nothing));
+            if let (Pending::Confirmation { .. }, Some(false)) = (&self.context.pending, yes_or_no(self.text)) {
+                return self.declined();
+            }
+            let why = "the pending question was given up";
+            return self.said(GIVEN_UP, ReplyKind::Cancel, why, self.context.with(Pending::Nothing));
         }
         if let (Pending::Confirmation { draft }, Some(true)) = (&self.context.pending, yes_or_no(self.text)) {
-            let origin = Origin { confidence: 1.0, source: ReplySource::Context };
-            let mut outcome = self.execute(carried(draft.clone()), origin);
-            outcome.why.decision = format!("{} was confirmed", draft.function);
-            return outcome;
+            return self.confirmed(draft);
         }
-        let prediction = self.loaded.model.predict(head(self.text));
-        let understanding = self.loaded.understand(self.text, prediction);
+        let mut predicted = self.predict();
+        let understanding = self.loaded.understand(self.text, std::mem::take(&mut predicted.whole));
         if is_never_mind(self.text) && understanding.evidence.exact.is_none() {
             return self.said(GIVEN_UP, ReplyKind::Cancel, "the person gave up", self.context.with(Pending::Nothing));
         }
-        let mut outcome = match self.courtesy(&understanding) {
-            Some(outcome) => outcome,
-            None => self.in_context(&understanding).unwrap_or_else(|| self.alone(&understanding)),
-        };
+        let mut outcome = self
+            .courtesy(&understanding)
+            .or_else(|| self.in_context(&understanding))
+            .or_else(|| self.several_calls(predicted, &understanding))
+            .unwrap_or_else(|| self.alone(&understanding));
         let said = std::mem::take(&mut outcome.why);
         outcome.why = Why { decision: said.decision, policy: said.policy, ..self.reasons(&understanding) };
         outcome
@@ -137,6 +140,56 @@ impl Turn<'_> {
         outcome
     }
 
+    /// The call that waited for a yes is not made; those that come after it are.
+    fn declined(&self) -> Outcome {
+        let first = self.said(DECLINED, ReplyKind::Cancel, "the call was not confirmed", self.kept());
+        self.go_on(first, &self.context.waiting, Origin { confidence: 1.0, source: ReplySource::Context })
+    }
+
+    fn confirmed(&self, draft: &Draft) -> Outcome {
+        let origin = Origin { confidence: 1.0, source: ReplySource::Context };
+        let first = self.execute(carried(draft.clone()), origin);
+        let mut outcome = self.go_on(first, &self.context.waiting, origin);
+        outcome.why.decision = format!("{} was confirmed", draft.function);
+        outcome
+    }
+
+    /// Several calls in one turn; `None` when it is about one thing.
+    fn several_calls(&self, predicted: Predicted<'_>, understanding: &Understanding) -> Option<Outcome> {
+        let drafts = self.several(predicted, understanding)?;
+        let (first, waiting) = drafts.split_first()?;
+        let names: Vec<&str> = drafts.iter().map(|draft| draft.function.as_str()).collect();
+        let why = format!("the turn asks for {}", names.join(", then "));
+        let origin = Origin { confidence: LINKED_CONFIDENCE, source: ReplySource::Model };
+        let mut outcome = self.go_on(self.act(first.clone(), origin), waiting, origin);
+        outcome.why.decision = why;
+        Some(outcome)
+    }
+
+    /// Goes on with the calls that wait until this one is done; a question leaves the rest waiting.
+    fn go_on(&self, mut outcome: Outcome, waiting: &[Draft], origin: Origin) -> Outcome {
+        let mut waiting = waiting;
+        while !matches!(outcome.kind, ReplyKind::Ask | ReplyKind::Confirm) {
+            let Some((next, rest)) = waiting.split_first() else { break };
+            let done = outcome;
+            let mut next = self.act(next.clone(), origin);
+            next.why.policy = done.why.policy.or(next.why.policy);
+            waiting = rest;
+            outcome = Outcome {
+                text: format!("{} {}", done.text, next.text),
+                kind: if done.kind == ReplyKind::Error && next.kind == ReplyKind::Call { done.kind } else { next.kind },
+                calls: done.calls.into_iter().chain(next.calls).collect(),
+                confidence: done.confidence.min(next.confidence),
+                correction: done.correction,
+                ..next
+            };
+        }
+        if matches!(outcome.kind, ReplyKind::Ask | ReplyKind::Confirm) {
+            outcome.context.waiting = waiting.to_vec();
+        }
+        outcome
+    }
+
     /// The reply that the turns before call for; `None` when the turn stands alone.
     fn in_context(&self, understanding: &Understanding) -> Option<Outcome> {
         // What a person labelled in these words stands above any guess at the context.
@@ -144,13 +197,16 @@ impl Turn<'_> {
         match &self.context.pending {
             Pending::Argument { draft, name, attempts } => return self.asked(draft, name, *attempts, understanding),
             Pending::Confirmation { draft } if !labelled => {
-                if let Some(outcome) = self.changed_before_confirmation(draft, understanding) {
+                if let Some(outcome) = self.answered_confirmation(draft, understanding) {
                     return Some(outcome);
                 }
             }
             _ => {}
         }
         let last = self.context.last.as_ref().filter(|_| !labelled)?;
+        if is_again(self.text) && understanding.evidence.exact.is_none() {
+            return Some(self.repeated(last));
+        }
         match link(self.text) {
             // "no" is about what was said just now, and nothing before.
             Some(Link::Correction(rest)) if last.turns_ago == 0 => self.corrected(last, rest),

@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod conversation;
+mod dialogues;
 mod golden;
 mod model;
 mod trained;

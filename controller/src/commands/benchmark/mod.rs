@@ -2,6 +2,7 @@
 //!
 //! One module a subcommand, with its flags. They take files and model directories; only `understanding` looks at the home.
 
+pub mod dialogue;
 pub mod few_shot;
 pub mod respond;
 mod scores;
@@ -35,6 +36,13 @@ pub enum BenchmarkCommand {
     #[command(after_help = "`mynah evaluate` scores the model alone.\n\n\
         Example:\n  mynah benchmark understanding --examples clinc150.jsonl.gz --split test --json")]
     Understanding(understanding::UnderstandingArgs),
+    /// Turns that need the turns before them: what they say, and how much of it the context gives
+    #[command(
+        after_help = "Reads sgd_schema, sgd_followups and sgd_corrections (.jsonl.gz or .jsonl) in --data; of snips_cased and\n\
+        massive_en_us, where they are, the validation texts that are wrongly cut into several calls.\n\n\
+        Example:\n  mynah benchmark dialogue --data ./data --json"
+    )]
+    Dialogue(dialogue::DialogueArgs),
     /// A whole turn beside the encoder alone: time, recall of the memory's search, many callers at once
     #[command(
         after_help = "Fills a home's memory with --memory answers, asks for sentences that are not among them, and times every turn from\n\
@@ -56,6 +64,7 @@ pub enum BenchmarkCommand {
 pub fn run(context: &Context, command: &BenchmarkCommand, interrupt: Interrupt) -> anyhow::Result<Exit> {
     let output = context.output;
     match command {
+        BenchmarkCommand::Dialogue(args) => dialogue::run(context, args),
         BenchmarkCommand::FewShot(args) => few_shot::run(context, args, &interrupt),
         BenchmarkCommand::Understanding(args) => understanding::run(context, args, &interrupt),
         BenchmarkCommand::Respond(args) => respond::run(output, args, &interrupt),

@@ -6,9 +6,10 @@ use mynah_data::{Correction, Slot};
 
 use super::super::context::{LastCall, Pending, carried};
 use super::super::feedback::find;
-use super::super::phrases::{Link, link, without_small_words};
+use super::super::phrases::{Link, hesitates, link, without_small_words};
+use super::super::reading::{Stance, answers, stance};
 use super::super::reply::{ReplyKind, ReplySource};
-use super::{MAX_ATTEMPTS, Origin, Outcome, Turn};
+use super::{LINKED_CONFIDENCE, MAX_ATTEMPTS, Origin, Outcome, Turn};
 use crate::decision::{Decider, Decision};
 use crate::extract::Text;
 use crate::functions::{Argument, Call, Draft, Parameter};
@@ -22,9 +23,6 @@ const MAX_FRAGMENT_WORDS: usize = 5;
 /// Words beside the values in a follow-up ("and … in the … please").
 const MAX_OTHER_WORDS: usize = 3;
 
-/// How sure changing a call is; below that of saying it outright.
-const LINKED_CONFIDENCE: f32 = 0.8;
-
 impl Turn<'_> {
     /// The turn after a question for an argument; `None` when it is about something else.
     pub(super) fn asked(
@@ -36,7 +34,8 @@ impl Turn<'_> {
     ) -> Option<Outcome> {
         let text = Text::new(head(self.text));
         let parameter = self.loaded.toolbox.get(&draft.function)?.parameter(name)?;
-        let found = self.value(parameter, &text, understanding);
+        let said = answers(self.loaded, draft, name, head(self.text), understanding, self.now);
+        let found = self.value(parameter, &text, understanding, &said);
         if self.is_other_call(draft, found.as_ref(), &text, understanding) {
             return None;
         }
@@ -48,18 +47,17 @@ impl Turn<'_> {
             let question =
                 format!("Sorry, I did not understand that. {}", self.loaded.toolbox.question(&draft.function, name));
             let pending = Pending::Argument { draft: draft.clone(), name: name.to_owned(), attempts: attempts + 1 };
-            return Some(self.said(
-                &question,
-                ReplyKind::Ask,
-                &format!("the text has no value for `{name}`"),
-                self.context.with(pending),
-            ));
+            let mut context = self.context.with(pending);
+            context.waiting.clone_from(&self.context.waiting);
+            let why = format!("the text has no value for `{name}`");
+            return Some(self.said(&question, ReplyKind::Ask, &why, context));
         };
         let mut filled = carried(draft.clone());
         self.loaded.toolbox.set(&mut filled, argument);
         // "seven, in the kitchen": what else was said for the same function.
         let tagged = self.loaded.tagged(&draft.function, &understanding.prediction.slots);
-        for more in self.loaded.toolbox.draft(&draft.function, &tagged, self.now).arguments {
+        let tagged = self.loaded.toolbox.draft(&draft.function, &tagged, self.now).arguments;
+        for more in tagged.into_iter().chain(said) {
             let overlaps = filled
                 .arguments
                 .iter()
@@ -68,13 +66,20 @@ impl Turn<'_> {
                 self.loaded.toolbox.set(&mut filled, more);
             }
         }
-        let mut outcome = self.act(filled, Origin { confidence: LINKED_CONFIDENCE, source: ReplySource::Context });
+        let origin = Origin { confidence: LINKED_CONFIDENCE, source: ReplySource::Context };
+        let mut outcome = self.go_on(self.act(filled, origin), &self.context.waiting, origin);
         outcome.why.decision = format!("the turn says `{name}` of {}", draft.function);
         Some(outcome)
     }
 
     /// The value of an argument that was asked for: as tagged, by its form, or the whole text.
-    fn value(&self, parameter: &Parameter, text: &Text, understanding: &Understanding) -> Option<Argument> {
+    fn value(
+        &self,
+        parameter: &Parameter,
+        text: &Text,
+        understanding: &Understanding,
+        said: &[Argument],
+    ) -> Option<Argument> {
         let read = |slot: &Slot| match parameter.read(&slot.value, self.now)? {
             Normalised::Exact(value) => Some(Argument {
                 name: parameter.name.clone(),
@@ -94,7 +99,8 @@ impl Turn<'_> {
                 .or_else(|| text.recognise(parameter, &[], self.now).as_ref().and_then(&read)),
             false => None,
         };
-        tagged.and_then(&read).or(recognised).or_else(|| whole().as_ref().and_then(&read))
+        let read_off = said.iter().find(|argument| argument.name == parameter.name).cloned();
+        tagged.and_then(&read).or(recognised).or(read_off).or_else(|| whole().as_ref().and_then(&read))
     }
 
     /// Whether a turn after a question calls for something else instead.
@@ -122,19 +128,42 @@ impl Turn<'_> {
         }
     }
 
-    /// "yes, but at eight": the call that waits for a yes, changed; asked again.
-    pub(super) fn changed_before_confirmation(&self, draft: &Draft, understanding: &Understanding) -> Option<Outcome> {
+    /// The turn after a question whether to act: changed and asked again, a yes or no in other words, or `None` when it is about
+    /// something else.
+    pub(super) fn answered_confirmation(&self, draft: &Draft, understanding: &Understanding) -> Option<Outcome> {
         let call = Call { function: draft.function.clone(), arguments: draft.arguments.clone() };
-        let short = Text::new(head(self.text)).word_count() <= MAX_FRAGMENT_WORDS + MAX_OTHER_WORDS;
+        let words = Text::new(head(self.text)).word_count();
+        let short = words <= MAX_FRAGMENT_WORDS + MAX_OTHER_WORDS;
         let other = matches!(&understanding.decision, Decision::Call { function, .. } if *function != draft.function);
+        if !short || other {
+            return None;
+        }
         let part = match link(head(self.text)) {
             Some(Link::Correction(rest) | Link::FollowUp(rest)) => rest,
             None => head(self.text),
         };
-        let changed = if short && !other { self.changed(&call, part, Change::Form)? } else { return None };
-        let mut outcome = self.act(changed, Origin { confidence: LINKED_CONFIDENCE, source: ReplySource::Context });
-        outcome.why.decision = format!("{} was changed before it was confirmed", draft.function);
-        Some(outcome)
+        if let Some(changed) = self.changed(&call, part, Change::Form) {
+            let mut outcome = self.act(changed, Origin { confidence: LINKED_CONFIDENCE, source: ReplySource::Context });
+            outcome.context.waiting.clone_from(&self.context.waiting);
+            outcome.why.decision = format!("{} was changed before it was confirmed", draft.function);
+            return Some(outcome);
+        }
+        match stance(self.text) {
+            Stance::Accepting if !hesitates(self.text) => Some(self.confirmed(draft)),
+            Stance::Declining if words <= MAX_FRAGMENT_WORDS && !self.text.trim_end().ends_with('?') => {
+                Some(self.declined())
+            }
+            _ => None,
+        }
+    }
+
+    /// "do that again": the last call once more.
+    pub(super) fn repeated(&self, last: &LastCall) -> Outcome {
+        let draft =
+            Draft { function: last.call.function.clone(), arguments: last.call.arguments.clone(), missing: Vec::new() };
+        let mut outcome = self.act(carried(draft), Origin { confidence: 1.0, source: ReplySource::Context });
+        outcome.why.decision = format!("the last call of {} once more", last.call.function);
+        outcome
     }
 
     /// "no, the kitchen": the last call with another argument, and a correction of its interaction.
@@ -151,7 +180,8 @@ impl Turn<'_> {
             Correction::Function { function: Some(last.call.function.clone()), slots: corrected_slots(last, &changed) };
         let mut outcome = self.act(changed, Origin { confidence: LINKED_CONFIDENCE, source: ReplySource::Context });
         outcome.why.decision = format!("the turn corrects the last call of {}", last.call.function);
-        outcome.correction = Some(correction);
+        // Of a turn that asked for several things the words do not stand for this one.
+        outcome.correction = last.alone.then_some(correction);
         Some(outcome)
     }
 
@@ -218,6 +248,9 @@ impl Turn<'_> {
             if text.word_count() > value_words + MAX_OTHER_WORDS {
                 said.clear();
             }
+            if said.is_empty() {
+                said.extend(self.in_the_unit_before(call, &tool.parameters, part));
+            }
             if said.is_empty() && change == Change::Anything && text.word_count() <= MAX_FRAGMENT_WORDS {
                 said.extend(self.free_text(call, &tool.parameters, part));
             }
@@ -235,6 +268,20 @@ impl Turn<'_> {
                 .set(&mut draft, Argument { start: argument.start + offset, end: argument.end + offset, ..argument });
         }
         Some(draft)
+    }
+
+    /// "make it twenty": a bare number takes the unit of the duration that it changes.
+    fn in_the_unit_before(&self, call: &Call, parameters: &[Parameter], part: &str) -> Option<Argument> {
+        let number = without_small_words(part);
+        for parameter in parameters {
+            let Some(unit) = call.text(&parameter.name).and_then(unit) else { continue };
+            let is_duration = parameter.schema.get("format").is_some_and(|format| format == "duration");
+            let slot = find(part, &parameter.name, number).filter(|_| is_duration)?;
+            if let Some(Normalised::Exact(value)) = parameter.read(&format!("{number} {unit}"), self.now) {
+                return Some(Argument { name: slot.name, value, raw: slot.value, start: slot.start, end: slot.end });
+            }
+        }
+        None
     }
 
     /// The words as the one argument of the call that takes any words.
@@ -270,8 +317,21 @@ fn corrected_slots(last: &LastCall, changed: &Draft) -> Option<Vec<Slot>> {
     mynah_data::check_slots(&last.text, &mut slots).is_ok().then_some(slots)
 }
 
+/// The smallest unit that an ISO 8601 duration names.
+fn unit(duration: &str) -> Option<&'static str> {
+    let (date, time) = duration.strip_prefix('P')?.split_once('T').unwrap_or((duration, ""));
+    match (time.chars().last(), date.chars().last()) {
+        (Some('S'), _) => Some("seconds"),
+        (Some('M'), _) => Some("minutes"),
+        (Some('H'), _) => Some("hours"),
+        (_, Some('D')) => Some("days"),
+        (_, Some('W')) => Some("weeks"),
+        _ => None,
+    }
+}
+
 /// Where a part of a text begins, in characters.
-fn offset(text: &str, part: &str) -> usize {
+pub(super) fn offset(text: &str, part: &str) -> usize {
     let bytes = (part.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
     text.get(..bytes).map_or(0, |before| before.chars().count())
 }

@@ -1,0 +1,353 @@
+//! Several calls in one turn: "lights off and set an alarm for six".
+//!
+//! A turn is cut at conjunctions and punctuation only where every part is understood as a call by itself, surely, and the whole
+//! is not better as one: what a single argument says ("play rock and roll", "remind me to buy milk and call mum") is never cut.
+//! A turn without a conjunction costs nothing; the parts of one that has some are predicted in one batch with the whole.
+//!
+//! Invariant: the parts are stretches of the turn's text in its order, and the slots of their calls count through that text.
+
+use super::super::context::Context;
+use super::Turn;
+use super::linked::offset;
+use crate::decision::{Decider, Decision};
+use crate::functions::{Argument, Draft};
+use crate::memory::{Meaning, head};
+use crate::model::Prediction;
+use crate::mynah::{Mynah, Understanding};
+use crate::normalise::is_recognisable;
+
+/// Places at which a turn may be cut; a text with more of them is rather a story than a list of wishes.
+const MAX_BREAKS: usize = 3;
+
+/// Words of the shortest part.
+const MIN_PART_WORDS: usize = 2;
+
+/// How sure the function head has to be of a part. Chosen with [`VOTE_MARGIN`] on the validation texts of SNIPS and MASSIVE,
+/// which are one wish each; see BENCHMARKS.md.
+const MIN_CONFIDENCE: f32 = 0.8;
+
+/// How much nearer than a whole turn a part has to be to an example of its function, unless it begins as one does.
+const VOTE_MARGIN: f32 = 0.06;
+
+/// A stretch of the text between two breaks, and whatever was understood of it.
+struct Part<'a> {
+    text: &'a str,
+    first: usize,
+    last: usize,
+    understanding: Understanding,
+}
+
+impl Mynah {
+    /// The functions that a text asks for when it stands alone, in order: none, one, or several in one sentence.
+    pub fn functions_asked(&self, text: &str) -> Vec<String> {
+        let (loaded, now) = (self.loaded(), self.now());
+        let context = Context::default();
+        let turn = Turn { loaded: &loaded, handlers: &self.inner().handlers, now: &now, text, context: &context };
+        let mut predicted = turn.predict();
+        let whole = loaded.understand(text, std::mem::take(&mut predicted.whole));
+        if let Some(drafts) = turn.several(predicted, &whole) {
+            return drafts.into_iter().map(|draft| draft.function).collect();
+        }
+        match whole.decision {
+            Decision::Call { function, .. } => vec![function],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// What follows from a turn's text: the prediction of the whole, and of its parts.
+pub(super) struct Predicted<'a> {
+    pub whole: Prediction,
+    parts: Vec<(&'a str, usize, usize, Prediction)>,
+    breaks: usize,
+}
+
+impl<'t> Turn<'t> {
+    /// Predicts the text, together with the parts that it may be cut into.
+    pub(super) fn predict(&self) -> Predicted<'t> {
+        let text = head(self.text);
+        let pieces = pieces(text);
+        if pieces.len() < 2 {
+            return Predicted { whole: self.loaded.model.predict(text), parts: Vec::new(), breaks: 0 };
+        }
+        let mut places = Vec::new();
+        for first in 0..pieces.len() {
+            for last in first..pieces.len() {
+                let part = &text[pieces[first].0..pieces[last].1];
+                if (first, last) != (0, pieces.len() - 1) && part.split_whitespace().nth(MIN_PART_WORDS - 1).is_some() {
+                    places.push((part, first, last));
+                }
+            }
+        }
+        // "wake me at seven, please": one of the two parts is too short to be a wish.
+        let (begins, ends) =
+            (|(_, first, _): &(_, usize, _)| *first == 0, |(_, _, last): &(_, _, usize)| *last + 1 == pieces.len());
+        if !places.iter().any(begins) || !places.iter().any(ends) {
+            places.clear();
+        }
+        if places.is_empty() {
+            return Predicted { whole: self.loaded.model.predict(text), parts: Vec::new(), breaks: 0 };
+        }
+        let texts: Vec<&str> = std::iter::once(text).chain(places.iter().map(|(text, ..)| *text)).collect();
+        let mut predictions = self.loaded.model.predict_batch(&texts).into_iter();
+        let whole = predictions.next().unwrap_or_default();
+        let parts = places.into_iter().zip(predictions).map(|((text, first, last), one)| (text, first, last, one));
+        Predicted { whole, parts: parts.collect(), breaks: pieces.len() - 1 }
+    }
+
+    /// The calls of a turn that asks for several, in order; `None` when it is one wish.
+    pub(super) fn several(&self, predicted: Predicted<'t>, whole: &Understanding) -> Option<Vec<Draft>> {
+        if predicted.parts.is_empty() || whole.evidence.exact.is_some() {
+            return None;
+        }
+        let breaks = predicted.breaks;
+        let parts: Vec<Part<'_>> = predicted
+            .parts
+            .into_iter()
+            .map(|(text, first, last, prediction)| {
+                let understanding = self.loaded.understand(text, prediction);
+                Part { text, first, last, understanding }
+            })
+            .filter(|part| self.is_sure(part))
+            .collect();
+        // The most parts first.
+        let mut cuts: Vec<u32> = (1..1_u32 << breaks).collect();
+        cuts.sort_by_key(|cut| std::cmp::Reverse(cut.count_ones()));
+        cuts.into_iter().find_map(|cut| self.drafts(&side_by_side(&parts, breaks, cut)?, whole))
+    }
+
+    /// The calls of parts that cover the whole text; `None` when some are better as one.
+    fn drafts(&self, parts: &[&Part<'_>], whole: &Understanding) -> Option<Vec<Draft>> {
+        if parts.windows(2).any(|two| self.belongs_together(whole, two[0], two[1])) {
+            return None;
+        }
+        let mut drafts: Vec<Draft> = Vec::new();
+        for part in parts {
+            let mut draft = self.loaded.draft(function(part)?, part.text, &part.understanding, self.now);
+            let by = offset(self.text, part.text);
+            for argument in draft.arguments.iter_mut().filter(|argument| argument.end > argument.start) {
+                (argument.start, argument.end) = (argument.start + by, argument.end + by);
+            }
+            drafts.push(draft);
+        }
+        self.share(&mut drafts);
+        are_different(&drafts).then_some(drafts)
+    }
+
+    fn is_sure(&self, part: &Part<'_>) -> bool {
+        let Decision::Call { function, decider, confidence } = &part.understanding.decision else { return false };
+        let sure = match decider {
+            Decider::Memory(_) => true,
+            Decider::Head => *confidence >= MIN_CONFIDENCE.max(self.loaded.thresholds.act),
+            Decider::Vote(_) if self.opens(function, part.text) => true,
+            Decider::Vote(_) => *confidence >= self.loaded.thresholds.vote + VOTE_MARGIN,
+        };
+        sure
+    }
+
+    /// Whether two parts are better as one: an argument of the whole reaches over the break, and what follows the break does
+    /// not begin as its function's examples do, or is itself what is to be reminded of, noted or said.
+    fn belongs_together(&self, whole: &Understanding, left: &Part<'_>, right: &Part<'_>) -> bool {
+        let (Some(before), Some(after)) = (function(left), function(right)) else { return true };
+        if points_back(right.text) {
+            return true;
+        }
+        if !self.opens(after, right.text) {
+            // "the bedroom lights" after "turn on the kitchen lights": the same wish for another thing.
+            let said = self.loaded.draft(after, right.text, &right.understanding, self.now);
+            if before != after || said.arguments.is_empty() {
+                return true;
+            }
+        }
+        let text = head(self.text);
+        let end = offset(text, left.text) + left.text.chars().count();
+        let start = offset(text, right.text);
+        let own = match &whole.decision {
+            Decision::Call { function, .. } => self.loaded.draft(function, text, whole, self.now).arguments,
+            _ => Vec::new(),
+        };
+        let reaches = |from: usize, to: usize| from < end && to > start;
+        let over =
+            own.iter().find(|argument| reaches(argument.start, argument.end)).map(|argument| argument.start).or_else(
+                || whole.prediction.slots.iter().find(|slot| reaches(slot.start, slot.end)).map(|slot| slot.start),
+            );
+        let says_on =
+            says_on(left.text) && !text_between(text, end, start).contains(',') && !self.is_complete(before, left);
+        says_on || (over.is_some() && before == after)
+    }
+
+    /// Whether a part has said what it wants said and goes on with another argument: "remind me to feed the cat at seven".
+    fn is_complete(&self, function: &str, part: &Part<'_>) -> bool {
+        let Some(tool) = self.loaded.toolbox.get(function) else { return false };
+        let draft = self.loaded.draft(function, part.text, &part.understanding, self.now);
+        let is_words =
+            |argument: &&Argument| tool.parameter(&argument.name).is_some_and(|one| !is_recognisable(&one.schema));
+        let Some(words) = draft.arguments.iter().find(is_words) else { return false };
+        draft.arguments.iter().any(|other| other.start >= words.end && !is_words(&other))
+    }
+
+    /// Whether words begin as an example of the function does, or with the verb of its name.
+    fn opens(&self, function: &str, text: &str) -> bool {
+        let Some(first) = first_word(text) else { return false };
+        let verb = function.split(['_', '-']).next().is_some_and(|verb| verb.eq_ignore_ascii_case(&first));
+        let entries = self.loaded.memory.live().entries().iter().chain(self.loaded.memory.fixed().entries());
+        let same =
+            |entry: &crate::memory::Entry| matches!(&entry.meaning, Meaning::Function { name, .. } if name == function);
+        verb || entries
+            .filter(|entry| same(entry))
+            .any(|entry| first_word(&entry.text).as_deref() == Some(first.as_str()))
+    }
+
+    /// What one part says of a function counts for the next of the same function where that says nothing.
+    fn share(&self, drafts: &mut [Draft]) {
+        for at in 0..drafts.len() {
+            let neighbours = [at.checked_sub(1), Some(at + 1).filter(|next| *next < drafts.len())];
+            let lent: Vec<Argument> = neighbours
+                .into_iter()
+                .flatten()
+                .filter(|other| drafts[*other].function == drafts[at].function)
+                .flat_map(|other| drafts[other].arguments.clone())
+                .collect();
+            for argument in lent {
+                if drafts[at].missing.contains(&argument.name) {
+                    self.loaded.toolbox.set(&mut drafts[at], argument.carried());
+                }
+            }
+        }
+    }
+}
+
+fn function<'p>(part: &'p Part<'_>) -> Option<&'p str> {
+    match &part.understanding.decision {
+        Decision::Call { function, .. } => Some(function),
+        _ => None,
+    }
+}
+
+/// The parts between the breaks that are cut at, bit by bit; `None` when one of them is no call by itself.
+fn side_by_side<'p, 'a>(parts: &'p [Part<'a>], breaks: usize, cut: u32) -> Option<Vec<&'p Part<'a>>> {
+    let mut chosen = Vec::new();
+    let mut first = 0;
+    for last in 0..=breaks {
+        if last == breaks || cut & (1 << last) != 0 {
+            chosen.push(parts.iter().find(|part| (part.first, part.last) == (first, last))?);
+            first = last + 1;
+        }
+    }
+    Some(chosen)
+}
+
+/// The characters from `end` up to `start`, and the one before them.
+fn text_between(text: &str, end: usize, start: usize) -> String {
+    text.chars().skip(end.saturating_sub(1)).take(start + 1 - end).collect()
+}
+
+/// Two calls of one function with the same arguments are one wish said twice.
+fn are_different(drafts: &[Draft]) -> bool {
+    let said =
+        |draft: &Draft| draft.arguments.iter().map(|one| (one.name.clone(), one.value.clone())).collect::<Vec<_>>();
+    drafts.windows(2).all(|two| two[0].function != two[1].function || said(&two[0]) != said(&two[1]))
+}
+
+/// Whether what follows is likely the thing to be remembered, noted or told.
+fn says_on(left: &str) -> bool {
+    const TELLING: [&str; 18] = [
+        "remind", "reminder", "remember", "note", "tell", "text", "message", "say", "saying", "says", "write", "email",
+        "memo", "announce", "ask", "teach", "todo", "reply",
+    ];
+    left.split(|c: char| !c.is_alphanumeric()).any(|word| TELLING.iter().any(|one| word.eq_ignore_ascii_case(one)))
+}
+
+/// Whether words are about what was named before them: "… and play it".
+fn points_back(text: &str) -> bool {
+    const POINTERS: [&str; 7] = ["it", "them", "all", "this", "that", "these", "those"];
+    let words = text.split(|c: char| !(c.is_alphanumeric() || c == '\'')).filter(|word| !word.is_empty());
+    words.take(3).any(|word| POINTERS.iter().any(|pointer| word.eq_ignore_ascii_case(pointer)))
+}
+
+fn first_word(text: &str) -> Option<String> {
+    const SMALL: [&str; 13] =
+        ["please", "can", "could", "you", "would", "also", "then", "the", "a", "and", "just", "i", "to"];
+    let words = text
+        .split(|c: char| !(c.is_alphanumeric() || c == '\''))
+        .map(str::to_lowercase)
+        .filter(|word| !word.is_empty());
+    words.into_iter().find(|word| !SMALL.contains(&word.as_str()))
+}
+
+/// The byte ranges between the places where a text may be cut; one piece when there is none, or too many.
+fn pieces(text: &str) -> Vec<(usize, usize)> {
+    const JOINING: [&str; 6] = ["and", "then", "also", "plus", "afterwards", "&"];
+    let mut pieces: Vec<(usize, usize)> = Vec::new();
+    let mut piece: Option<(usize, usize)> = None;
+    for (start, end) in words(text) {
+        let bare = text[start..end].trim_matches(|c: char| !c.is_alphanumeric() && c != '&');
+        let joins = JOINING.iter().any(|word| bare.eq_ignore_ascii_case(word));
+        if joins {
+            pieces.extend(piece.take());
+            continue;
+        }
+        piece = Some((piece.map_or(start, |(first, _)| first), end));
+        let last = text[start..end].chars().next_back();
+        // "6. 30" and "St. Mary" are no ends of a wish; a comma, a semicolon or a full stop after a longer word may be.
+        let ends = matches!(last, Some(',' | ';' | '!' | '?')) || (last == Some('.') && bare.chars().count() > 2);
+        if ends {
+            pieces.extend(piece.take());
+        }
+    }
+    pieces.extend(piece);
+    if pieces.len() > MAX_BREAKS + 1 || pieces.len() < 2 {
+        return vec![(0, text.len())];
+    }
+    pieces
+}
+
+fn words(text: &str) -> impl Iterator<Item = (usize, usize)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let start = at + text[at..].find(|c: char| !c.is_whitespace())?;
+        let end = text[start..].find(char::is_whitespace).map_or(text.len(), |length| start + length);
+        at = end;
+        Some((start, end))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn cut(text: &str) -> Vec<&str> {
+        pieces(text).into_iter().map(|(start, end)| &text[start..end]).collect()
+    }
+
+    #[test]
+    fn cut_at_conjunctions_and_punctuation() {
+        assert_eq!(cut("lights off and set an alarm for six"), ["lights off", "set an alarm for six"]);
+        assert_eq!(cut("turn on the lamp, then play jazz"), ["turn on the lamp,", "play jazz"]);
+        assert_eq!(cut("Lights off. Then play jazz & wake me"), ["Lights off.", "play jazz", "wake me"]);
+        for one in ["", "play jazz", "wake me at 6.30", "and", "a and b and c and d and e"] {
+            assert_eq!(cut(one), [one]);
+        }
+    }
+
+    #[test]
+    fn what_is_to_be_remembered_is_said_on() {
+        assert!(says_on("Remind me to buy milk") && !says_on("play some music"));
+        assert!(points_back("play it loud") && !points_back("play some jazz"));
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_are_in_order(text in "([a-c]{1,3}|and|then|[,.;&é ]){0,20}") {
+            let pieces = pieces(&text);
+            prop_assert!(!pieces.is_empty());
+            for two in pieces.windows(2) {
+                prop_assert!(two[0].1 <= two[1].0);
+            }
+            for (start, end) in pieces {
+                prop_assert!(text.get(start..end).is_some());
+            }
+        }
+    }
+}
