@@ -89,5 +89,6 @@ fn dispatch(cli: &Cli, output: Output, environment: &Environment) -> anyhow::Res
         Command::Models(command) => commands::models::run(&context()?, command),
         Command::Log(command) => commands::log::run(&context()?, command),
         Command::Status => commands::status::run(&context()?),
+        Command::Benchmark(command) => commands::benchmark::run(output, command, Interrupt::listen()),
     }
 }

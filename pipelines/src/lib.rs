@@ -29,6 +29,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(test)]
+mod answer_tests;
+mod answers;
 mod assess;
 mod batch;
 mod calibrate;
@@ -43,6 +46,7 @@ mod fine_tune;
 mod gate;
 mod learn;
 mod metrics;
+mod mixed;
 mod paired;
 mod progress;
 #[cfg(test)]
@@ -52,16 +56,20 @@ mod report;
 mod run;
 mod schedule;
 mod settings;
+mod squad;
 mod swap;
 mod trainee;
 mod weights;
+mod windows;
 
+pub use answers::{AnswerOutcome, AnswerScores, AnswerTraining, evaluate_answers, train_answers};
 pub use error::Error;
 pub use evaluate::evaluate;
-pub use gate::{Comparison, Corrections, Evidence, Gate, GateReport, Passed, Rejected, Rule};
+pub use gate::{Answers, Comparison, Corrections, Evidence, Gate, GateReport, Passed, Rejected, Rule};
 pub use learn::{Counts, LearnOutcome, LearnRequest, StageTime, Verdict, learn, learned_until, split_examples};
 pub use paired::Paired;
 pub use progress::{NoProgress, Progress, Stage};
+pub use squad::{Nearness, nearness};
 pub use report::{
     EvaluationReport, FunctionReport, FunctionScores, OutOfScopeScores, Outcome, SpanScores, Tally, decided,
 };

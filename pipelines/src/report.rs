@@ -8,6 +8,8 @@ use mynah_runtime::{Calibration, Prediction};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+use crate::answers::AnswerScores;
+
 /// Scores of one version on one set of examples. Ratios are in [0, 1].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EvaluationReport {
@@ -27,6 +29,9 @@ pub struct EvaluationReport {
     pub expected_calibration_error: f64,
     /// The same for every function.
     pub per_function: BTreeMap<String, FunctionReport>,
+    /// How well questions are answered from their passages; absent without an answer head or held-out questions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<AnswerScores>,
 }
 
 /// How well functions are recognised.
@@ -197,6 +202,7 @@ impl Tally {
             exact_match: ratio(self.exact, self.n).unwrap_or(0.0),
             expected_calibration_error: error / self.n.max(1) as f64,
             per_function,
+            answers: None,
         }
     }
 }

@@ -52,6 +52,6 @@ pub use functions::{Argument, Call};
 pub use heads::AnswerSpan;
 pub use model::{Model, Prediction};
 pub use mynah::{Builder, HandlerError, Mynah, MynahError, Served, Understood, Warning};
-pub use session::{Feedback, NearExample, PassageSource, Reply, ReplyKind, ReplySource, Session, Why};
+pub use session::{AnswerSource, Feedback, NearExample, PassageSource, Reply, ReplyKind, ReplySource, Session, Why};
 pub use settings::RuntimeSettings;
-pub use tokenizer::{Encoding, Tokenizer, Word};
+pub use tokenizer::{Encoding, PairEncoding, Tokenizer, Windows, Word};
