@@ -17,12 +17,20 @@ const FUNCTIONS: &str = r#"[
 
 /// Passages with a question and its answer each.
 const PASSAGES: [(&str, &str, &str); 6] = [
-    ("The spare key hangs behind the blue door. Guests may use it.", "Where does the spare key hang?", "behind the blue door"),
+    (
+        "The spare key hangs behind the blue door. Guests may use it.",
+        "Where does the spare key hang?",
+        "behind the blue door",
+    ),
     ("The bins are emptied on Thursday. Paper goes into the green one.", "When are the bins emptied?", "Thursday"),
     ("The boiler was built in 1987 and is checked every autumn.", "When was the boiler built?", "1987"),
     ("Café Zoë opens at eight — the owner is called Marta.", "What is the owner of the café called?", "Marta"),
     ("The library lends tools to members. A drill costs two euros a day.", "How much does a drill cost?", "two euros"),
-    ("The old tram runs from the harbour to the castle on Sundays.", "Where does the old tram run from?", "the harbour"),
+    (
+        "The old tram runs from the harbour to the castle on Sundays.",
+        "Where does the old tram run from?",
+        "the harbour",
+    ),
 ];
 
 fn questions() -> String {
@@ -87,7 +95,8 @@ fn imported_questions_are_learned_beside_functions_and_answer_from_the_knowledge
 
     // Without questions: no answer head, and not a word of it.
     let request = request();
-    let quick = LearnRequest { training: TrainingSettings { epochs: Some(1), ..request.training.clone() }, ..request.clone() };
+    let quick =
+        LearnRequest { training: TrainingSettings { epochs: Some(1), ..request.training.clone() }, ..request.clone() };
     let plain = learn(&home, &registry, &quick, &NoProgress).unwrap();
     let training = training_json(&registry, &plain.version);
     assert!(training.get("questions").is_none() && !training.to_string().contains("answer_"), "{training}");

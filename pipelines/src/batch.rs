@@ -198,7 +198,8 @@ mod tests {
     #[test]
     fn an_epoch_holds_every_example_once_and_epochs_differ() {
         let lengths: Vec<usize> = (0..103).map(|n| 3 + n % 7).collect();
-        let flat = |epoch| plan(&lengths, 8, Order::Shuffled { seed: 1 }, epoch).into_iter().flatten().collect::<Vec<_>>();
+        let flat =
+            |epoch| plan(&lengths, 8, Order::Shuffled { seed: 1 }, epoch).into_iter().flatten().collect::<Vec<_>>();
         let mut first = flat(0);
         assert_ne!(first, flat(1));
         assert_eq!(first, flat(0));

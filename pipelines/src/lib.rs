@@ -69,8 +69,8 @@ pub use gate::{Answers, Comparison, Corrections, Evidence, Gate, GateReport, Pas
 pub use learn::{Counts, LearnOutcome, LearnRequest, StageTime, Verdict, learn, learned_until, split_examples};
 pub use paired::Paired;
 pub use progress::{NoProgress, Progress, Stage};
-pub use squad::{Nearness, nearness};
 pub use report::{
     EvaluationReport, FunctionReport, FunctionScores, OutOfScopeScores, Outcome, SpanScores, Tally, decided,
 };
 pub use settings::{GateSettings, TrainingSettings};
+pub use squad::{Nearness, nearness};

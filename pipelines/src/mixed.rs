@@ -167,8 +167,7 @@ impl Iterator for MixedIterator<'_> {
             }
             Step::Windows(indices) => {
                 self.items += indices.len();
-                let windows: Vec<&AnswerWindow> =
-                    indices.iter().map(|index| &loader.windows.windows[*index]).collect();
+                let windows: Vec<&AnswerWindow> = indices.iter().map(|index| &loader.windows.windows[*index]).collect();
                 Mixed::Windows(WindowBatch::new(&windows, &loader.device))
             }
         }))

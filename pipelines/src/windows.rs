@@ -205,13 +205,17 @@ mod tests {
         let holding: Vec<_> = windows.iter().filter(|window| window.start > 0).collect();
         assert!((1..=2).contains(&holding.len()));
         let red = tokenizer().encode("red", 8).input_ids[1];
-        assert!(holding.iter().all(|window| window.input_ids[window.start as usize] == red && window.end == window.start));
+        assert!(
+            holding.iter().all(|window| window.input_ids[window.start as usize] == red && window.end == window.start)
+        );
     }
 
     #[test]
     fn negatives_are_questions_to_passages_that_do_not_answer_them() {
         let questions: Vec<_> = (0..10)
-            .map(|n| question(&format!("Number {n} lives in house {n}{n}."), "Where?", &[(&format!("{n}{n}"), 25, true)]))
+            .map(|n| {
+                question(&format!("Number {n} lives in house {n}{n}."), "Where?", &[(&format!("{n}{n}"), 25, true)])
+            })
             .collect();
         let settings = TrainingSettings { answer_negatives: 0.2, ..TrainingSettings::default() };
         let windows = windows(&questions, &tokenizer(), 512, &settings);

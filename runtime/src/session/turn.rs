@@ -89,7 +89,8 @@ impl Turn<'_> {
             return self.said(GIVEN_UP, ReplyKind::Cancel, "the person gave up", self.context.with(Pending::Nothing));
         }
         let mut outcome = self.in_context(&understanding).unwrap_or_else(|| self.alone(&understanding));
-        outcome.why = Why { decision: outcome.why.decision, answer: outcome.why.answer, ..self.reasons(&understanding) };
+        outcome.why =
+            Why { decision: outcome.why.decision, answer: outcome.why.answer, ..self.reasons(&understanding) };
         outcome
     }
 

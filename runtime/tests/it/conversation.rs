@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use jiff::Zoned;
 use mynah_data::{Log, LogOptions, Record};
 use mynah_registry::{Author, Kind, ManifestDraft, Registry};
-use mynah_runtime::{AnswerSource, 
-    Builder, Call, Feedback, HandlerError, Mynah, MynahError, ReplyKind, ReplySource, RuntimeSettings, starter,
+use mynah_runtime::{
+    AnswerSource, Builder, Call, Feedback, HandlerError, Mynah, MynahError, ReplyKind, ReplySource, RuntimeSettings,
+    starter,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
