@@ -75,7 +75,11 @@ pub enum Command {
         after_help = "Formats, recognised by content: JSON Lines and JSON with text/intent/slots/split, SQuAD questions,\n\
         question/answer or user_message/ai_response; CSV with such a header; text pairs `User: …` / `AI: …`.\n\
         Plain or gzip; `-` reads standard input. Lines that cannot be used are named and skipped (exit status 3).\n\n\
-        Examples:\n  mynah import utterances.jsonl.gz answers.csv\n  cat more.jsonl | mynah import - --name more"
+        Questions with a passage train the answer head at the next `mynah train`, which answers from knowledge/: {\"context\",\n\
+        \"question\",\"answers\":[{\"text\",\"start\"}]}, `start` in characters, or SQuAD's own nested form; \"is_impossible\":true marks\n\
+        what the passage does not answer. With --questions anything else in the files is an error.\n\n\
+        Examples:\n  mynah import utterances.jsonl.gz answers.csv\n  mynah import --questions squad.json\n  \
+        cat more.jsonl | mynah import - --name more"
     )]
     Import(ImportArgs),
     /// Fine-tune a candidate, judge it, and promote it or refuse
@@ -152,6 +156,9 @@ pub struct ImportArgs {
     /// The format, when it cannot be recognised
     #[arg(long)]
     pub format: Option<ImportFormat>,
+    /// The files are questions on passages, to train the answer head with; any other line is an error
+    #[arg(long)]
+    pub questions: bool,
     /// The name to import under; importing the same name again replaces it
     #[arg(long)]
     pub name: Option<String>,

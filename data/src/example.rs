@@ -157,6 +157,17 @@ pub struct AnswerSpan {
     pub text: String,
     /// Their first character in the passage, counted in Unicode scalar values.
     pub start: usize,
+    /// Whether the answer is known to be meant there, rather than where the same words stand once more.
+    #[serde(default = "exact", rename = "start_exact", skip_serializing_if = "is_exact")]
+    pub exact: bool,
+}
+
+fn exact() -> bool {
+    true
+}
+
+fn is_exact(exact: &bool) -> bool {
+    *exact
 }
 
 /// A question on a passage, in the form of SQuAD.

@@ -59,6 +59,7 @@ pub mod labelled;
 mod lines;
 pub mod log;
 pub mod memory;
+pub mod questions;
 pub mod record;
 pub mod session_log;
 #[cfg(feature = "git")]
@@ -76,11 +77,13 @@ pub use fault::FaultPoint;
 pub use functions::{Function, Functions, FunctionsError};
 pub use home::{Home, HomeLock};
 pub use import::{
-    Examples, Format, ImportOptions, ImportSummary, Imported, Stored, import, imported_examples, read_examples, stored,
+    Examples, Format, ImportOptions, ImportSummary, Imported, Stored, import, imported_examples, imported_questions,
+    read_examples, stored,
 };
 pub use labelled::{Labelled, labelled};
 pub use log::{Log, LogOptions, SessionSummary};
 pub use memory::{Memory, taught_answers};
+pub use questions::Questions;
 pub use record::{
     CallRecord, Correction, EndRecord, FeedbackRecord, InteractionRecord, PolicyRecord, PolicyStage, Rating, Record,
     ReplyRecord, SessionRecord, new_feedback_id, new_interaction_id, new_session_id,

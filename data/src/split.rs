@@ -77,7 +77,15 @@ pub fn split_of(example: &Example) -> SplitName {
 
 /// The split that words hash to.
 pub(crate) fn hashed_split(text: &str, slots: &[Slot]) -> SplitName {
-    let place = place(&mask(text, slots));
+    split_at(place(&mask(text, slots)))
+}
+
+/// The split that a key, such as the name of an article, hashes to.
+pub(crate) fn hashed_key(key: &str) -> SplitName {
+    split_at(place(key))
+}
+
+fn split_at(place: f64) -> SplitName {
     if place < HELD_OUT {
         SplitName::HeldOut
     } else if place < HELD_OUT + VALIDATION {

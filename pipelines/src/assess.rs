@@ -5,14 +5,17 @@ use mynah_runtime::Model;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use crate::answers::{AnswerOutcome, held_out_answers};
 use crate::corpus::Corpus;
 use crate::error::Error;
 use crate::evaluate::evaluate_each;
-use crate::gate::{Comparison, Corrections, Evidence};
+use crate::gate::{Answers, Comparison, Corrections, Evidence};
 use crate::paired::Paired;
 use crate::progress::{NoProgress, Progress};
 use crate::report::{EvaluationReport, Outcome};
 
+/// F1 from which on an answer counts as right when two versions are compared.
+const RIGHT_ANSWER_F1: f64 = 0.5;
 /// Requests that the latency is measured over.
 const LATENCY_TEXTS: usize = 40;
 
@@ -21,19 +24,23 @@ pub(crate) struct Judged {
     /// Held-out scores.
     pub report: EvaluationReport,
     held_out: Vec<Outcome>,
+    answers: Vec<AnswerOutcome>,
     corrections: usize,
 }
 
 impl Judged {
     /// Lets `model` answer, on the serving path and without memory.
     pub fn of(model: &Model, version: &str, corpus: &Corpus, progress: &dyn Progress) -> Result<Self, Error> {
-        let (report, held_out) = evaluate_each(model, version, &corpus.dataset.held_out, progress)?;
+        let (mut report, held_out) = evaluate_each(model, version, &corpus.dataset.held_out, progress)?;
         let (_, outcomes) = evaluate_each(model, version, &corpus.corrections, &NoProgress)?;
         let right = outcomes
             .iter()
             .zip(&corpus.corrections)
             .filter(|(outcome, example)| if example.slots.is_empty() { outcome.function_right } else { outcome.exact });
-        Ok(Self { report, held_out, corrections: right.count() })
+        let corrections = right.count();
+        let (scores, answers) = held_out_answers(model, &corpus.questions)?.unzip();
+        report.answers = scores;
+        Ok(Self { report, held_out, answers: answers.unwrap_or_default(), corrections })
     }
 }
 
@@ -49,6 +56,8 @@ pub(crate) struct Assessment<'a> {
     pub production: Option<&'a Judged>,
     /// Functions and arguments that production does not know.
     pub new_labels: usize,
+    /// Whether the candidate answers from passages and its parent could not.
+    pub new_answers: bool,
     /// Size of the candidate's files.
     pub size_bytes: u64,
 }
@@ -73,6 +82,7 @@ impl Assessment<'_> {
                 production_right: self.production.map_or(0, |production| production.corrections),
             },
             new_labels: self.new_labels,
+            answers: self.answers(),
             production: self.production.map(|production| compare(&dataset.held_out, self.candidate, production)),
         }
     }
@@ -83,6 +93,28 @@ pub(crate) fn texts_to_measure(corpus: &Corpus) -> Vec<&str> {
     let dataset = &corpus.dataset;
     let examples = if dataset.held_out.is_empty() { &dataset.train } else { &dataset.held_out };
     examples.iter().map(|example| example.text.as_str()).collect()
+}
+
+impl Assessment<'_> {
+    /// The held-out questions, answered by both when production has an answer head.
+    fn answers(&self) -> Option<Answers> {
+        let none = self.candidate.report.answers.is_none();
+        if none && !self.new_answers {
+            return None;
+        }
+        let before = self.production.filter(|production| production.report.answers.is_some());
+        let right = |judged: &'_ Judged| -> Vec<bool> {
+            judged.answers.iter().map(|outcome| outcome.served_f1 >= RIGHT_ANSWER_F1).collect()
+        };
+        Some(Answers {
+            is_new: self.new_answers,
+            f1: self.candidate.report.answers.map(|scores| scores.served_f1),
+            production_f1: before.and_then(|production| production.report.answers).map(|scores| scores.served_f1),
+            right: before
+                .map(|before| Paired::count(right(self.candidate).into_iter(), right(before).into_iter()))
+                .unwrap_or_default(),
+        })
+    }
 }
 
 fn latency_ms(model: &Model, texts: &[&str]) -> f64 {

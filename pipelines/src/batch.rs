@@ -3,11 +3,7 @@
 //! Every epoch shuffles with its own seed, groups texts of similar length, and pads a batch only up
 //! to its longest text.
 
-use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
-use burn::data::dataset::DatasetError;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use mynah_data::{Example, Source};
 use mynah_runtime::{Labels, Tokenizer};
@@ -154,51 +150,24 @@ pub enum Order {
     Fixed,
 }
 
-/// Feeds burn's learner with batches.
-pub struct BatchLoader {
-    examples: Arc<Vec<EncodedExample>>,
-    batch_size: usize,
-    order: Order,
-    device: Device,
-    epoch: Arc<AtomicU64>,
-}
-
-impl BatchLoader {
-    /// A loader whose first epoch is epoch 1.
-    pub fn new(examples: Vec<EncodedExample>, batch_size: usize, order: Order, device: &Device) -> Self {
-        Self {
-            examples: Arc::new(examples),
-            batch_size: batch_size.max(1),
-            order,
-            device: device.clone(),
-            epoch: Arc::default(),
-        }
+/// The items of every batch of `epoch`, by number, for items of these lengths.
+pub(crate) fn plan(lengths: &[usize], batch_size: usize, order: Order, epoch: u64) -> Vec<Vec<usize>> {
+    let mut indices: Vec<usize> = (0..lengths.len()).collect();
+    let length = |index: &usize| lengths[*index];
+    let Order::Shuffled { seed } = order else {
+        indices.sort_by_key(|index| (length(index), *index));
+        return indices.chunks(batch_size).map(<[usize]>::to_vec).collect();
+    };
+    let mut random = seed ^ split_mix(epoch);
+    shuffle(&mut indices, &mut random);
+    // Sorting within stretches of 32 batches keeps padding low and the order random.
+    let mut batches: Vec<Vec<usize>> = Vec::with_capacity(lengths.len().div_ceil(batch_size));
+    for stretch in indices.chunks_mut(batch_size * 32) {
+        stretch.sort_by_key(length);
+        batches.extend(stretch.chunks(batch_size).map(<[usize]>::to_vec));
     }
-
-    /// Batches in one epoch.
-    pub fn batches(&self) -> usize {
-        self.examples.len().div_ceil(self.batch_size)
-    }
-
-    /// The examples of every batch of `epoch`.
-    fn plan(&self, epoch: u64) -> Vec<Vec<usize>> {
-        let mut indices: Vec<usize> = (0..self.examples.len()).collect();
-        let length = |index: &usize| self.examples[*index].input_ids.len();
-        let Order::Shuffled { seed } = self.order else {
-            indices.sort_by_key(|index| (length(index), *index));
-            return indices.chunks(self.batch_size).map(<[usize]>::to_vec).collect();
-        };
-        let mut random = seed ^ split_mix(epoch);
-        shuffle(&mut indices, &mut random);
-        // Sorting within stretches of 32 batches keeps padding low and the order random.
-        let mut batches: Vec<Vec<usize>> = Vec::with_capacity(self.batches());
-        for stretch in indices.chunks_mut(self.batch_size * 32) {
-            stretch.sort_by_key(length);
-            batches.extend(stretch.chunks(self.batch_size).map(<[usize]>::to_vec));
-        }
-        shuffle(&mut batches, &mut random);
-        batches
-    }
+    shuffle(&mut batches, &mut random);
+    batches
 }
 
 /// Fisher-Yates with SplitMix64.
@@ -206,58 +175,6 @@ pub(crate) fn shuffle<T>(items: &mut [T], random: &mut u64) {
     for last in (1..items.len()).rev() {
         *random = random.wrapping_add(0x9E37_79B9_7F4A_7C15);
         items.swap(last, (split_mix(*random) % (last as u64 + 1)) as usize);
-    }
-}
-
-impl DataLoader<Batch> for BatchLoader {
-    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Batch> + 'a> {
-        let epoch = self.epoch.fetch_add(1, Ordering::Relaxed);
-        Box::new(BatchIterator { loader: self, plan: self.plan(epoch), next: 0, items: 0 })
-    }
-
-    fn num_items(&self) -> usize {
-        self.examples.len()
-    }
-
-    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<Batch>> {
-        Arc::new(Self {
-            examples: self.examples.clone(),
-            batch_size: self.batch_size,
-            order: self.order,
-            device: device.clone(),
-            epoch: self.epoch.clone(),
-        })
-    }
-
-    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<Batch>> {
-        let end = end.min(self.examples.len());
-        let examples = self.examples[start.min(end)..end].to_vec();
-        Arc::new(Self::new(examples, self.batch_size, self.order, &self.device))
-    }
-}
-
-struct BatchIterator<'a> {
-    loader: &'a BatchLoader,
-    plan: Vec<Vec<usize>>,
-    next: usize,
-    items: usize,
-}
-
-impl Iterator for BatchIterator<'_> {
-    type Item = Result<Batch, DatasetError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let indices = self.plan.get(self.next)?;
-        self.next += 1;
-        self.items += indices.len();
-        let examples: Vec<&EncodedExample> = indices.iter().map(|index| &self.loader.examples[*index]).collect();
-        Some(Ok(Batch::new(&examples, &self.loader.device)))
-    }
-}
-
-impl DataLoaderIterator<Batch> for BatchIterator<'_> {
-    fn progress(&self) -> Progress {
-        Progress::new(self.items, self.loader.examples.len(), Some("examples".into()))
     }
 }
 
@@ -281,9 +198,8 @@ mod tests {
     #[test]
     fn an_epoch_holds_every_example_once_and_epochs_differ() {
         let lengths: Vec<usize> = (0..103).map(|n| 3 + n % 7).collect();
-        let device = Device::flex();
-        let loader = BatchLoader::new(encoded(&lengths), 8, Order::Shuffled { seed: 1 }, &device);
-        let flat = |epoch| loader.plan(epoch).into_iter().flatten().collect::<Vec<_>>();
+        let flat =
+            |epoch| plan(&lengths, 8, Order::Shuffled { seed: 1 }, epoch).into_iter().flatten().collect::<Vec<_>>();
         let mut first = flat(0);
         assert_ne!(first, flat(1));
         assert_eq!(first, flat(0));

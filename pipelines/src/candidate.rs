@@ -24,7 +24,7 @@ impl Candidate<'_> {
     /// Writes weights, `config.json`, `labels.json` and the tokenizer's files.
     pub fn write(&self, directory: &Path) -> Result<(), Error> {
         files::create_directory(directory)?;
-        weights::save(self.model, directory)?;
+        weights::save(self.model, self.labels, directory)?;
         files::write_json(&directory.join("config.json"), &self.config()?)?;
         files::write(&directory.join("labels.json"), &self.labels.to_json())?;
         for name in ["tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"] {
@@ -40,13 +40,18 @@ impl Candidate<'_> {
         let bytes = self.parent.config().to_json();
         let mut config: Map<String, Value> = serde_json::from_slice(&bytes)
             .map_err(|source| Error::Serialize { path: "config.json".into(), message: source.to_string() })?;
-        let functions = self.labels.functions.iter().enumerate();
-        let id2label: Map<String, Value> = functions.clone().map(|(id, name)| (id.to_string(), json!(name))).collect();
-        let label2id: Map<String, Value> = functions.map(|(id, name)| (name.clone(), json!(id))).collect();
-        config.insert("architectures".into(), json!(["DistilBertForSequenceClassification"]));
-        config.insert("id2label".into(), Value::Object(id2label));
-        config.insert("label2id".into(), Value::Object(label2id));
-        config.insert("problem_type".into(), json!("single_label_classification"));
+        if self.labels.functions.is_empty() {
+            config.insert("architectures".into(), json!(["DistilBertForQuestionAnswering"]));
+        } else {
+            let functions = self.labels.functions.iter().enumerate();
+            let id2label: Map<String, Value> =
+                functions.clone().map(|(id, name)| (id.to_string(), json!(name))).collect();
+            let label2id: Map<String, Value> = functions.map(|(id, name)| (name.clone(), json!(id))).collect();
+            config.insert("architectures".into(), json!(["DistilBertForSequenceClassification"]));
+            config.insert("id2label".into(), Value::Object(id2label));
+            config.insert("label2id".into(), Value::Object(label2id));
+            config.insert("problem_type".into(), json!("single_label_classification"));
+        }
         config.remove("torch_dtype");
         config.insert("dtype".into(), json!("float32"));
         config.sort_keys();

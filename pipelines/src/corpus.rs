@@ -1,7 +1,8 @@
 //! Everything labelled in a home, split, with the labels that a model of it needs.
 
 use jiff::Timestamp;
-use mynah_data::{Dataset, Example, Functions, Home, Log, Slot, Source, SplitName};
+use mynah_data::{Dataset, Example, Functions, Home, Log, Questions, Slot, Source, SplitName};
+use mynah_registry::Digest;
 use mynah_runtime::Labels;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +19,8 @@ pub struct Corpus {
     pub dataset: Dataset,
     /// What people corrected: the last word on every text.
     pub corrections: Vec<Example>,
+    /// Imported questions on passages, split.
+    pub questions: Questions,
 }
 
 impl Corpus {
@@ -38,7 +41,16 @@ impl Corpus {
         let corrections: Vec<Example> =
             labelled.examples.iter().filter(|example| example.source == Source::Corrected).cloned().collect();
         examples.extend(labelled.examples);
-        Ok(Self { dataset: Dataset::build(examples), corrections })
+        let questions = mynah_data::imported_questions(home)?.collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { dataset: Dataset::build(examples), corrections, questions: Questions::build(questions) })
+    }
+
+    /// The digest of everything that is learned from; without questions that of the examples.
+    pub fn digest(&self) -> Option<Digest> {
+        match self.questions.digest.as_str() {
+            "" => self.dataset.digest.parse().ok(),
+            questions => Some(Digest::of(format!("{}\n{questions}", self.dataset.digest).as_bytes())),
+        }
     }
 
     /// Adds texts that no function is meant for, to train and validation alone.
@@ -175,7 +187,7 @@ mod tests {
     }
 
     fn corpus(examples: Vec<Example>) -> Corpus {
-        Corpus { dataset: Dataset { train: examples, ..Dataset::default() }, corrections: Vec::new() }
+        Corpus { dataset: Dataset { train: examples, ..Dataset::default() }, ..Corpus::default() }
     }
 
     #[test]

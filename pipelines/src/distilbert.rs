@@ -85,7 +85,7 @@ pub struct JointModel {
     pub classifier: Linear,
     /// Argument head: one row a BIO tag.
     pub slot_classifier: Linear,
-    /// Answer head: start and end; carried along unchanged by fine-tuning on functions.
+    /// Answer head: start and end; carried along unchanged by a run without questions.
     pub qa_outputs: Option<Linear>,
     /// Attention heads of a layer.
     pub n_heads: usize,
@@ -201,6 +201,18 @@ impl JointModel {
     /// - output: `[words, tags]`
     pub fn tag_logits(&self, words: Tensor<2>, options: &ForwardOptions) -> Tensor<2> {
         self.slot_classifier.forward(options.head(words))
+    }
+
+    /// Logits of the answer head, start and end; zeros without one.
+    ///
+    /// # Shapes
+    /// - hidden: `[batch_size * seq_length, dim]`
+    /// - output: `[batch_size * seq_length, 2]`
+    pub fn answer_logits(&self, hidden: Tensor<2>, options: &ForwardOptions) -> Tensor<2> {
+        match &self.qa_outputs {
+            Some(head) => head.forward(options.head(hidden)),
+            None => hidden.narrow(1, 0, 2) * 0.0,
+        }
     }
 }
 

@@ -17,16 +17,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
-use crate::batch::{BatchLoader, EncodedExample, Order};
+use crate::batch::{EncodedExample, Order};
 use crate::distilbert::{ForwardOptions, JointModel};
 use crate::dropout::DropoutSource;
 use crate::error::Error;
-use crate::metrics::{ExactMatch, FunctionAccuracy, Loss, Mean, Score};
+use crate::metrics::{ExactMatch, FunctionAccuracy, Loss, Mean, Score, SpanMatch};
+use crate::mixed::{MixedLoader, WindowRun};
 use crate::progress::{Progress, Stage};
 use crate::renderer::{EpochScores, History, ScoreLogger, Tick, TickRenderer};
 use crate::schedule::WarmupLinear;
 use crate::settings::TrainingSettings;
 use crate::trainee::{Objective, Trainee};
+use crate::windows::AnswerWindow;
 
 /// What a fine-tune starts from.
 pub struct FineTuneInput<'a> {
@@ -36,6 +38,8 @@ pub struct FineTuneInput<'a> {
     pub train: Vec<EncodedExample>,
     /// Examples that choose the best epoch.
     pub validation: Vec<EncodedExample>,
+    /// Questions to be learned beside the examples; none by default.
+    pub questions: QuestionInput,
     /// Passes over `train`.
     pub epochs: usize,
     /// Peak learning rate of the encoder.
@@ -50,6 +54,17 @@ pub struct FineTuneInput<'a> {
     pub directory: &'a Path,
 }
 
+/// Questions beside their passages.
+#[derive(Default)]
+pub struct QuestionInput {
+    /// Windows whose loss is minimised.
+    pub train: Vec<AnswerWindow>,
+    /// Windows that choose the best epoch together with the examples.
+    pub validation: Vec<AnswerWindow>,
+    /// Passes over `train` in the whole run.
+    pub passes: usize,
+}
+
 /// What a fine-tune made.
 pub struct FineTuned {
     /// The weights of the best epoch.
@@ -58,6 +73,8 @@ pub struct FineTuned {
     pub best_epoch: usize,
     /// Scores of every epoch that was run.
     pub history: Vec<EpochScores>,
+    /// Windows of questions that all epochs were to see.
+    pub questions: usize,
 }
 
 /// The device that training runs on: burn's CPU backend with gradients.
@@ -71,7 +88,7 @@ pub fn device() -> Device {
 /// [`Error::Cancelled`], [`Error::Diverged`], and what burn reports.
 pub fn fine_tune(input: FineTuneInput<'_>, progress: &dyn Progress) -> Result<FineTuned, Error> {
     let epochs = input.epochs;
-    let total = (epochs * input.train.len()) as u64;
+    let total = (epochs * input.train.len() + input.questions.passes * input.questions.train.len()) as u64;
     progress.stage(Stage::FineTune, total);
     let (ticks, received) = channel();
     let cancelled = Arc::new(AtomicBool::new(false));
@@ -99,7 +116,8 @@ fn report(
         cancelled.store(progress.is_cancelled(), Ordering::Relaxed);
         match received.recv_timeout(Duration::from_millis(100)) {
             Ok(tick) => {
-                let note = match history.last_validation("exact match") {
+                let score = history.last_validation("exact match").or_else(|| history.last_validation("span match"));
+                let note = match score {
                     Some(exact) => format!("epoch {}/{epochs}, validation {exact:.1} %", tick.epoch),
                     None => format!("epoch {}/{epochs}", tick.epoch),
                 };
@@ -122,10 +140,24 @@ impl Run {
         let settings = input.settings;
         let device = device();
         let order = Order::Shuffled { seed: settings.seed };
-        let train = BatchLoader::new(input.train, input.batch_size, order, &device);
-        let validation =
-            BatchLoader::new(input.validation, input.batch_size * 4, Order::Fixed, &device.clone().inner());
-        let steps = train.batches() * input.epochs;
+        let (has_texts, has_questions) = (!input.validation.is_empty(), !input.questions.validation.is_empty());
+        let windows = |windows, passes| WindowRun {
+            windows,
+            passes,
+            epochs: input.epochs,
+            batch_size: settings.answer_batch_size,
+        };
+        let questions = windows(input.questions.train, input.questions.passes);
+        let (question_steps, questions_seen) = (questions.batches(), questions.windows.len() * questions.passes);
+        let train = MixedLoader::new(input.train, questions, input.batch_size, order, &device);
+        let steps = train.text_batches() * input.epochs + question_steps;
+        let validation = MixedLoader::new(
+            input.validation,
+            windows(input.questions.validation, 1),
+            input.batch_size * 4,
+            Order::Fixed,
+            &device.clone().inner(),
+        );
         let learning_rate = input.learning_rate;
         let peaks = (learning_rate, input.head_learning_rate);
         let scheduler = schedule(settings, peaks, steps, input.model.distilbert.transformer.layer.len())?;
@@ -153,11 +185,18 @@ impl Run {
         };
         let renderer = TickRenderer::new(self.ticks, is_cancelled, interrupter.clone());
         let score = Mean::<Score>::new();
-        let training = SupervisedTraining::new(input.directory, Arc::new(train), Arc::new(validation))
+        let mut training = SupervisedTraining::new(input.directory, Arc::new(train), Arc::new(validation))
             .metric_train_numeric(Mean::<Loss>::new())
-            .metric_valid_numeric(Mean::<Loss>::new())
-            .metric_valid_numeric(Mean::<FunctionAccuracy>::new())
-            .metric_valid_numeric(Mean::<ExactMatch>::new())
+            .metric_valid_numeric(Mean::<Loss>::new());
+        if has_texts {
+            training = training
+                .metric_valid_numeric(Mean::<FunctionAccuracy>::new())
+                .metric_valid_numeric(Mean::<ExactMatch>::new());
+        }
+        if has_questions {
+            training = training.metric_valid_numeric(Mean::<SpanMatch>::new());
+        }
+        let training = training
             .metric_valid_numeric(score.clone())
             .with_metric_logger(ScoreLogger::new(self.history.clone()))
             .with_application_logger(None)
@@ -191,7 +230,7 @@ impl Run {
         if !crate::weights::is_finite(&model)? {
             return Err(Error::Diverged);
         }
-        Ok(FineTuned { model, best_epoch, history: self.history.epochs() })
+        Ok(FineTuned { model, best_epoch, history: self.history.epochs(), questions: questions_seen })
     }
 }
 
@@ -245,7 +284,7 @@ fn schedule(
         scheduler = scheduler.with_group(group, rate(settings.layer_decay.powi(layers as i32)));
     }
     if head_peak != peak {
-        let group = group(r"^model\.(pre_classifier|classifier|slot_classifier)\.")?;
+        let group = group(r"^model\.(pre_classifier|classifier|slot_classifier|qa_outputs)\.")?;
         scheduler = scheduler.with_group(group, rate(head_peak / peak));
     }
     Ok(scheduler)

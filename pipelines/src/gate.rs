@@ -75,6 +75,19 @@ pub struct Comparison {
     pub functions: BTreeMap<String, Paired>,
 }
 
+/// Answers to the held-out questions on passages.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Answers {
+    /// The candidate has an answer head and what it was trained from had none.
+    pub is_new: bool,
+    /// The candidate's mean F1; none without held-out questions.
+    pub f1: Option<f64>,
+    /// Production's mean F1; none without an answer head.
+    pub production_f1: Option<f64>,
+    /// Right answers beside production's.
+    pub right: Paired,
+}
+
 /// What a candidate is judged by.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evidence {
@@ -96,6 +109,8 @@ pub struct Evidence {
     pub corrections: Corrections,
     /// Functions and argument tags that production does not know.
     pub new_labels: usize,
+    /// Answers from passages; none without an answer head.
+    pub answers: Option<Answers>,
     /// The comparison with production.
     pub production: Option<Comparison>,
 }
@@ -146,6 +161,7 @@ impl<'a> Gate<'a> {
             }
         }
         rules.push(self.corrections(evidence));
+        rules.extend(evidence.answers.as_ref().map(|answers| self.answers(answers)));
         rules.push(self.fits(evidence));
         rules.push(better(evidence));
         let passed = rules.iter().all(|rule| rule.passed);
@@ -297,6 +313,33 @@ impl<'a> Gate<'a> {
         }
     }
 
+    fn answers(&self, answers: &Answers) -> Rule {
+        let paired = answers.right;
+        let worse = paired.difference() < -self.settings.margin && paired.p_worse() < self.settings.significance;
+        let detail = match (answers.f1, answers.production_f1) {
+            (Some(f1), Some(before)) => format!(
+                "answers F1 {:.1} against {:.1} on the same {} questions: {} fixed, {} broken (p = {:.3}; margin {:.1} points)",
+                100.0 * f1,
+                100.0 * before,
+                paired.n,
+                paired.fixed,
+                paired.broken,
+                paired.p_worse(),
+                100.0 * self.settings.margin
+            ),
+            (Some(f1), None) => format!("answers F1 {:.1}; nothing to compare it with", 100.0 * f1),
+            (None, _) => "no questions held out".to_string(),
+        };
+        Rule {
+            name: "answers".into(),
+            passed: !worse,
+            candidate: answers.f1,
+            production: answers.production_f1,
+            limit: Some(-self.settings.margin),
+            detail,
+        }
+    }
+
     fn fits(&self, evidence: &Evidence) -> Rule {
         let (latency, size) = (self.settings.max_latency_ms, self.settings.max_size_mb);
         Rule {
@@ -325,6 +368,13 @@ fn better(evidence: &Evidence) -> Rule {
             if evidence.new_labels > 0 {
                 let plural = if evidence.new_labels == 1 { "function or argument" } else { "functions or arguments" };
                 gains.push(format!("{} new {plural}", evidence.new_labels));
+            }
+            if let Some(answers) = &evidence.answers {
+                if answers.is_new {
+                    gains.push("answers from passages".to_string());
+                } else if answers.right.p_better() < 0.05 {
+                    gains.push(format!("answers {:+.1} points right", 100.0 * answers.right.difference()));
+                }
             }
             if corrections.candidate_right > corrections.production_right {
                 gains.push(format!(
@@ -387,6 +437,7 @@ mod tests {
             size_mb: 32.0,
             corrections: Corrections { n: 3, candidate_right: 3, production_right: 0 },
             new_labels: 0,
+            answers: None,
             production: Some(Comparison {
                 exact_match: 0.90,
                 exact: Paired { n: 200, fixed: 2, broken: 2 },
@@ -434,6 +485,24 @@ mod tests {
             ["out of scope"]
         );
         assert_eq!(with(&|e| e.corrections.candidate_right = 2), ["corrections"]);
+        let answers = |fixed, broken| Answers {
+            is_new: false,
+            f1: Some(0.5),
+            production_f1: Some(0.6),
+            right: Paired { n: 100, fixed, broken },
+        };
+        assert_eq!(with(&|e| e.answers = Some(answers(1, 12))), ["answers"]);
+        assert!(with(&|e| e.answers = Some(answers(3, 4))).is_empty());
+        // New answers, or clearly better ones, are a gain of their own.
+        let gain = |answers: Answers| {
+            with(&|e| {
+                e.corrections = Corrections::default();
+                e.answers = Some(answers);
+            })
+        };
+        assert!(gain(answers(12, 1)).is_empty());
+        assert!(gain(Answers { is_new: true, ..answers(0, 0) }).is_empty());
+        assert_eq!(gain(answers(1, 0)), ["better"]);
         assert_eq!(with(&|e| e.size_mb = 1e6), ["budget"]);
         assert_eq!(with(&|e| e.corrections = Corrections::default()), ["better"]);
     }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use std::fmt;
 use std::time::Instant;
 
+use crate::answers::{fit_threshold, question_input};
 use crate::assess::{Assessment, Judged, texts_to_measure};
 use crate::background;
 use crate::batch::EncodedExample;
@@ -181,6 +182,15 @@ fn check(settings: &TrainingSettings) -> Result<(), Error> {
         let value = settings.learning_rate.unwrap_or_default().to_string();
         return refuse("learning_rate", value, "above 0 and at most 1");
     }
+    if settings.answer_batch_size == 0 {
+        return refuse("answer_batch_size", "0".into(), "at least 1");
+    }
+    if !(16..=512).contains(&settings.answer_window_tokens) {
+        return refuse("answer_window_tokens", settings.answer_window_tokens.to_string(), "between 16 and 512");
+    }
+    if !(0.0..=1.0).contains(&settings.answer_negatives) {
+        return refuse("answer_negatives", settings.answer_negatives.to_string(), "at least 0 and at most 1");
+    }
     for (key, value) in [("dropout", settings.dropout), ("head_dropout", settings.head_dropout)] {
         if !(0.0..1.0).contains(&value) {
             return refuse(key, value.to_string(), "at least 0 and below 1");
@@ -244,7 +254,7 @@ impl Learning<'_> {
             new: corpus.dataset.train.iter().filter(|example| is_new(example)).count(),
             corrections: corpus.corrections.len(),
         };
-        let dataset_digest: Option<Digest> = corpus.dataset.digest.parse().ok();
+        let dataset_digest = corpus.digest();
         if is_version && parent.manifest.dataset_digest == dataset_digest && !self.request.force {
             return Ok(self.nothing_new(parent, counts, commit));
         }
@@ -278,7 +288,13 @@ impl Learning<'_> {
         let precision = self.request.precision;
         let calibration = self.clock.time(Stage::Calibrate, || {
             let written = Checkpoint::from_directory(&directory)?;
-            Ok(calibrate(&Model::load(&written, precision)?, &corpus.dataset.validation))
+            let model = Model::load(&written, precision)?;
+            let calibration = calibrate(&model, &corpus.dataset.validation);
+            let answer_threshold = match fit_threshold(&model, &corpus.questions.validation) {
+                None if model.has_answers() => checkpoint.calibration()?.answer_threshold,
+                fitted => fitted,
+            };
+            Ok(Calibration { answer_threshold, ..calibration })
         })?;
         crate::files::write(&directory.join("calibration.json"), &calibration.to_json())?;
 
@@ -296,7 +312,7 @@ impl Learning<'_> {
             }
             None => None,
         };
-        let training = json!({
+        let mut training = json!({
             "schema": 1,
             "settings": settings,
             "epochs": settings.epochs_for(epoch.len(), is_version),
@@ -311,6 +327,7 @@ impl Learning<'_> {
             "served_precision": precision,
             "history": tuned.history,
         });
+        answer_provenance(&mut training, &corpus, tuned.questions);
         self.provenance(&training, &judged.report, &calibration, &loaded)?;
 
         let draft = ManifestDraft {
@@ -338,6 +355,7 @@ impl Learning<'_> {
             candidate: &judged,
             production: before.as_ref(),
             new_labels: new_labels.len(),
+            new_answers: model.has_answers() && !checkpoint.has("qa_outputs.weight"),
             size_bytes: version.manifest.size_bytes(),
         };
         let evidence = assessment.evidence();
@@ -414,9 +432,15 @@ impl Learning<'_> {
             // Too few examples for a split of their own: the last epoch is as good a choice as any.
             validation = train.clone();
         }
+        let known = is_version && learned_questions(registry, parent).is_some_and(|it| it == corpus.questions.digest);
+        let questions = question_input(&corpus.questions, checkpoint, settings, known)?;
         let device = fine_tune::device();
+        let mut model = weights::load(checkpoint, labels, settings.seed, &device)?;
+        if !questions.train.is_empty() {
+            weights::ensure_answer_head(&mut model, settings.seed, &device);
+        }
         let input = FineTuneInput {
-            model: weights::load(checkpoint, labels, settings.seed, &device)?,
+            model,
             epochs: settings.epochs_for(train.len(), is_version),
             learning_rate: settings.learning_rate_for(checkpoint.config().dim, is_version),
             head_learning_rate: settings.head_learning_rate_factor
@@ -424,6 +448,7 @@ impl Learning<'_> {
             batch_size: settings.batch_size_for(train.len()),
             train,
             validation,
+            questions,
             settings,
             directory: self.run.directory(),
         };
@@ -514,15 +539,43 @@ fn rules(report: &GateReport) -> Value {
 ///
 /// A version that does not say is taken to know what was there when it was registered.
 pub fn learned_until(registry: &Registry, version: &Version) -> Timestamp {
-    let read = || {
-        let file = version.manifest.files.get("training.json")?;
-        let training: Value = serde_json::from_slice(&registry.read_object(&file.sha256).ok()?).ok()?;
-        match training.get("learned_until")? {
-            Value::Null => Some(Timestamp::MIN),
-            at => serde_json::from_value(at.clone()).ok(),
-        }
+    let read = || match training_of(registry, version)?.get("learned_until")? {
+        Value::Null => Some(Timestamp::MIN),
+        at => serde_json::from_value(at.clone()).ok(),
     };
     read().unwrap_or(version.registered_at)
+}
+
+/// The digest of the questions that `version`, or a version before it, learned its answer head from.
+fn learned_questions(registry: &Registry, version: &Version) -> Option<String> {
+    Some(training_of(registry, version)?.get("questions")?.get("digest")?.as_str()?.to_owned())
+}
+
+/// What a version says about how it was made.
+fn training_of(registry: &Registry, version: &Version) -> Option<Value> {
+    let file = version.manifest.files.get("training.json")?;
+    serde_json::from_slice(&registry.read_object(&file.sha256).ok()?).ok()
+}
+
+/// Adds what was learned from questions. A run without any says nothing of them, so that it writes what it always did.
+fn answer_provenance(training: &mut Value, corpus: &Corpus, learned: usize) {
+    let Some(fields) = training.as_object_mut() else { return };
+    let questions = &corpus.questions;
+    if questions.is_empty() {
+        if let Some(settings) = fields.get_mut("settings").and_then(Value::as_object_mut) {
+            settings.retain(|key, _| !key.starts_with("answer_"));
+        }
+        return;
+    }
+    let counts = json!({
+        // With answer_epochs = 0 they are there, but nothing was learned from them.
+        "digest": (learned > 0).then_some(&questions.digest),
+        "train": questions.train.len(),
+        "validation": questions.validation.len(),
+        "held_out": questions.held_out.len(),
+        "windows_seen": learned,
+    });
+    fields.insert("questions".into(), counts);
 }
 
 /// The examples of one split of a home, as training and the gate see them.

@@ -29,6 +29,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(test)]
+mod answer_tests;
+mod answers;
 mod assess;
 mod background;
 mod batch;
@@ -44,6 +47,7 @@ mod fine_tune;
 mod gate;
 mod learn;
 mod metrics;
+mod mixed;
 mod paired;
 mod precision;
 mod progress;
@@ -54,13 +58,16 @@ mod report;
 mod run;
 mod schedule;
 mod settings;
+mod squad;
 mod swap;
 mod trainee;
 mod weights;
+mod windows;
 
+pub use answers::{AnswerOutcome, AnswerScores, AnswerTraining, evaluate_answers, train_answers};
 pub use error::Error;
 pub use evaluate::evaluate;
-pub use gate::{Comparison, Corrections, Evidence, Gate, GateReport, Passed, Rejected, Rule};
+pub use gate::{Answers, Comparison, Corrections, Evidence, Gate, GateReport, Passed, Rejected, Rule};
 pub use learn::{Counts, LearnOutcome, LearnRequest, StageTime, Verdict, learn, learned_until, split_examples};
 pub use paired::Paired;
 pub use precision::{PrecisionReport, compare_with_f32};
@@ -69,3 +76,4 @@ pub use report::{
     EvaluationReport, FunctionReport, FunctionScores, OutOfScopeScores, Outcome, SpanScores, Tally, decided,
 };
 pub use settings::{GateSettings, TrainingSettings};
+pub use squad::{Nearness, nearness};

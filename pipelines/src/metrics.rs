@@ -12,10 +12,14 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 /// What a step of training or validation yields.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct JointOutput {
     /// Mean loss of the batch, in nats.
     pub loss: f64,
+    /// Questions in the batch, which then has no examples.
+    pub questions: usize,
+    /// Questions whose span is right to the token.
+    pub spans_right: usize,
     /// Examples in the batch.
     pub examples: usize,
     /// Examples whose function is right.
@@ -40,6 +44,8 @@ pub trait Quantity: Clone + Send + Sync + 'static {
     const HIGHER_IS_BETTER: bool;
     /// The number for one batch.
     fn of(output: &JointOutput) -> f64;
+    /// How much the batch counts.
+    fn weight(output: &JointOutput) -> usize;
 }
 
 /// Mean loss, in nats.
@@ -51,7 +57,10 @@ pub struct FunctionAccuracy;
 /// Share of examples with the right function and every argument tag right, in percent.
 #[derive(Clone, Debug)]
 pub struct ExactMatch;
-/// Exact match in percent less the loss in nats: the loss decides between epochs that are about
+/// Share of questions whose span is right to the token, in percent.
+#[derive(Clone, Debug)]
+pub struct SpanMatch;
+/// Exact match, or span match, in percent less the loss in nats: the loss decides between epochs that are about
 /// equally exact, as they are on a small validation set.
 #[derive(Clone, Debug)]
 pub struct Score;
@@ -67,6 +76,9 @@ impl Quantity for Loss {
     fn of(output: &JointOutput) -> f64 {
         output.loss
     }
+    fn weight(output: &JointOutput) -> usize {
+        output.examples + output.questions
+    }
 }
 
 impl Quantity for FunctionAccuracy {
@@ -75,6 +87,9 @@ impl Quantity for FunctionAccuracy {
     const HIGHER_IS_BETTER: bool = true;
     fn of(output: &JointOutput) -> f64 {
         percent(output.functions_right, output.examples)
+    }
+    fn weight(output: &JointOutput) -> usize {
+        output.examples
     }
 }
 
@@ -85,6 +100,21 @@ impl Quantity for ExactMatch {
     fn of(output: &JointOutput) -> f64 {
         percent(output.exact, output.examples)
     }
+    fn weight(output: &JointOutput) -> usize {
+        output.examples
+    }
+}
+
+impl Quantity for SpanMatch {
+    const NAME: &'static str = "span match";
+    const UNIT: Option<&'static str> = Some("%");
+    const HIGHER_IS_BETTER: bool = true;
+    fn of(output: &JointOutput) -> f64 {
+        percent(output.spans_right, output.questions)
+    }
+    fn weight(output: &JointOutput) -> usize {
+        output.questions
+    }
 }
 
 impl Quantity for Score {
@@ -92,14 +122,17 @@ impl Quantity for Score {
     const UNIT: Option<&'static str> = None;
     const HIGHER_IS_BETTER: bool = true;
     fn of(output: &JointOutput) -> f64 {
-        percent(output.exact, output.examples) - output.loss
+        percent(output.exact + output.spans_right, output.examples + output.questions) - output.loss
+    }
+    fn weight(output: &JointOutput) -> usize {
+        output.examples + output.questions
     }
 }
 
 /// Input of a [`Mean`].
 pub struct MeanInput<Q> {
     value: f64,
-    examples: usize,
+    weight: usize,
     quantity: PhantomData<Q>,
 }
 
@@ -109,14 +142,14 @@ macro_rules! adapt {
             fn adapt(&self) -> MeanInput<$quantity> {
                 MeanInput {
                     value: <$quantity>::of(self),
-                    examples: self.examples,
+                    weight: <$quantity>::weight(self),
                     quantity: PhantomData,
                 }
             }
         }
     )*};
 }
-adapt!(Loss, FunctionAccuracy, ExactMatch, Score);
+adapt!(Loss, FunctionAccuracy, ExactMatch, SpanMatch, Score);
 
 /// The mean of a quantity over the examples of an epoch.
 #[derive(Clone)]
@@ -159,7 +192,7 @@ impl<Q: Quantity> Metric for Mean<Q> {
     }
 
     fn update(&mut self, input: &Self::Input, _metadata: &MetricMetadata) -> Result<SerializedEntry, TensorReadError> {
-        self.state.update(input.value, input.examples);
+        self.state.update(input.value, input.weight);
         Ok(self.state.compute_update(self.format()))
     }
 
@@ -209,12 +242,18 @@ mod tests {
     #[test]
     fn batches_count_by_their_size() {
         let outputs = [
-            JointOutput { loss: 0.5, examples: 4, functions_right: 4, exact: 2 },
-            JointOutput { loss: 1.0, examples: 1, functions_right: 0, exact: 0 },
+            JointOutput { loss: 0.5, examples: 4, functions_right: 4, exact: 2, ..JointOutput::default() },
+            JointOutput { loss: 1.0, examples: 1, ..JointOutput::default() },
         ];
         assert_eq!(mean::<FunctionAccuracy>(&outputs), 80.0);
         assert_eq!(mean::<ExactMatch>(&outputs), 40.0);
         assert!((mean::<Loss>(&outputs) - 0.6).abs() < 1e-12);
         assert!((mean::<Score>(&outputs) - 39.4).abs() < 1e-12);
+        // Five questions, one right: they count in loss and score, and not in what is said of functions.
+        let questions = JointOutput { loss: 1.6, questions: 5, spans_right: 1, ..JointOutput::default() };
+        let mixed = [questions, outputs[0], outputs[1]];
+        assert_eq!(mean::<FunctionAccuracy>(&mixed), 80.0);
+        assert_eq!(mean::<SpanMatch>(&mixed), 20.0);
+        assert!((mean::<Score>(&mixed) - (39.4 + 18.4) / 2.0).abs() < 1e-12);
     }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use crate::batch::{Batch, EncodedExample};
 use crate::candidate::Candidate;
 use crate::distilbert::{ForwardOptions, JointModel};
-use crate::fine_tune::{self, FineTuneInput, fine_tune};
+use crate::fine_tune::{self, FineTuneInput, QuestionInput, fine_tune};
 use crate::progress::NoProgress;
 use crate::settings::TrainingSettings;
 use crate::weights;
@@ -153,6 +153,7 @@ fn overfit(directory: &Path) -> (JointModel, f64) {
         validation: train.clone(),
         train,
         epochs: 24,
+        questions: QuestionInput::default(),
         learning_rate: 4e-4,
         head_learning_rate: 2e-3,
         batch_size: 4,

@@ -8,6 +8,7 @@ use mynah_runtime::{Calibration, Prediction};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+use crate::answers::AnswerScores;
 use crate::precision::PrecisionReport;
 
 /// Scores of one version on one set of examples. Ratios are in [0, 1].
@@ -32,6 +33,9 @@ pub struct EvaluationReport {
     pub precision: Option<PrecisionReport>,
     /// The same for every function.
     pub per_function: BTreeMap<String, FunctionReport>,
+    /// How well questions are answered from their passages; absent without an answer head or held-out questions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<AnswerScores>,
 }
 
 /// How well functions are recognised.
@@ -203,6 +207,7 @@ impl Tally {
             expected_calibration_error: error / self.n.max(1) as f64,
             precision: None,
             per_function,
+            answers: None,
         }
     }
 }

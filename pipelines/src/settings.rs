@@ -57,6 +57,18 @@ pub struct TrainingSettings {
     /// Whether texts that no function is meant for (small talk, common knowledge, nonsense, other languages) are trained
     /// against, as far as they are unlike everything that the home teaches.
     pub background: bool,
+    /// Passes over the imported questions, spread over the run; 0 leaves the answer head as it is.
+    pub answer_epochs: usize,
+    /// Questions with a passage in a batch.
+    pub answer_batch_size: usize,
+    /// Longest window of a question with its passage in tokens, `[CLS]` and both `[SEP]` included.
+    pub answer_window_tokens: usize,
+    /// Tokens of a passage that neighbouring windows share.
+    pub answer_overlap: usize,
+    /// Share of the questions that are also put to another passage, so that the head learns to say "no answer".
+    pub answer_negatives: f64,
+    /// Windows that are seen again when training goes on from a version that has learned these questions already.
+    pub answer_replay: usize,
     /// Seed of shuffling, dropout and new heads.
     pub seed: u64,
 }
@@ -85,6 +97,12 @@ impl Default for TrainingSettings {
             patience: 4,
             correction_repeats: 6,
             background: true,
+            answer_epochs: 2,
+            answer_batch_size: 16,
+            answer_window_tokens: 256,
+            answer_overlap: 64,
+            answer_negatives: 0.1,
+            answer_replay: 512,
             seed: 42,
         }
     }

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use crate::batch::Batch;
 use crate::distilbert::{ForwardOptions, JointModel};
 use crate::metrics::JointOutput;
+use crate::mixed::Mixed;
+use crate::windows::WindowBatch;
 
 /// What the loss depends on besides the model.
 #[derive(Clone, Debug, Default)]
@@ -75,6 +77,35 @@ impl Trainee {
     }
 }
 
+/// Loss and logits of a batch of questions.
+struct Spans {
+    /// `[1]`
+    loss: Tensor<1>,
+    /// `[batch_size, seq_length]`, start and end
+    logits: [Tensor<2>; 2],
+}
+
+impl Trainee {
+    /// The mean of the cross entropies of start and end (`DistilBertForQuestionAnswering`).
+    fn spans(&self, batch: &WindowBatch, options: &ForwardOptions) -> Spans {
+        let [batch_size, seq_length] = batch.input_ids.dims();
+        let hidden = self.model.hidden(batch.input_ids.clone(), batch.padding.clone(), options);
+        let logits = self.model.answer_logits(hidden, options).reshape([batch_size, seq_length, 2]);
+        let logits = [0, 1].map(|side| {
+            let side = logits.clone().narrow(2, side, 1).reshape([batch_size, seq_length]);
+            match &batch.padding {
+                Some(padding) => side.mask_fill(padding.clone(), -1e9),
+                None => side,
+            }
+        });
+        let weights = Tensor::<1>::ones([batch_size], &logits[0].device());
+        let loss = |logits: &Tensor<2>, targets: &Tensor<1, Int>| {
+            cross_entropy(logits.clone(), targets.clone(), weights.clone(), 0.0)
+        };
+        Spans { loss: (loss(&logits[0], &batch.starts) + loss(&logits[1], &batch.ends)) * 0.5, logits }
+    }
+}
+
 /// Mean weighted cross entropy with label smoothing (arXiv 1512.00567).
 ///
 /// # Shapes
@@ -129,28 +160,42 @@ fn scalar(loss: Tensor<1>) -> f64 {
 }
 
 impl TrainStep for Trainee {
-    type Input = Batch;
+    type Input = Mixed;
     type Output = JointOutput;
 
-    fn step(&self, batch: Batch) -> TrainOutput<JointOutput> {
-        let forward = self.forward(&batch, &self.objective.options);
-        let output = JointOutput {
-            loss: scalar(forward.loss.clone().inner()),
-            examples: batch.word_counts.len(),
-            functions_right: 0,
-            exact: 0,
+    fn step(&self, batch: Mixed) -> TrainOutput<JointOutput> {
+        let options = &self.objective.options;
+        let (loss, output) = match &batch {
+            Mixed::Texts(batch) => {
+                let output = JointOutput { examples: batch.word_counts.len(), ..JointOutput::default() };
+                (self.forward(batch, options).loss, output)
+            }
+            Mixed::Windows(batch) => {
+                let output = JointOutput { questions: batch.input_ids.dims()[0], ..JointOutput::default() };
+                (self.spans(batch, options).loss, output)
+            }
         };
-        let gradients = GradientsParams::from_grads(forward.loss.backward(), self);
+        let output = JointOutput { loss: scalar(loss.clone().inner()), ..output };
+        let gradients = GradientsParams::from_grads(loss.backward(), self);
         TrainOutput { grads: gradients, item: output }
     }
 }
 
 impl InferenceStep for Trainee {
-    type Input = Batch;
+    type Input = Mixed;
     type Output = JointOutput;
 
-    fn step(&self, batch: Batch) -> JointOutput {
-        let forward = self.forward(&batch, &ForwardOptions::default());
+    fn step(&self, batch: Mixed) -> JointOutput {
+        match batch {
+            Mixed::Texts(batch) => self.score_texts(&batch),
+            Mixed::Windows(batch) => self.score_windows(&batch),
+        }
+    }
+}
+
+impl Trainee {
+    fn score_texts(&self, batch: &Batch) -> JointOutput {
+        let forward = self.forward(batch, &ForwardOptions::default());
         let [batch_size, _] = batch.input_ids.dims();
         let right = matches(forward.functions, batch.functions.clone());
         let tags_right = match (forward.tags, batch.tags.clone()) {
@@ -168,6 +213,19 @@ impl InferenceStep for Trainee {
             examples: batch_size,
             functions_right: right.iter().filter(|right| **right).count(),
             exact,
+            ..JointOutput::default()
+        }
+    }
+
+    fn score_windows(&self, batch: &WindowBatch) -> JointOutput {
+        let Spans { loss, logits: [starts, ends] } = self.spans(batch, &ForwardOptions::default());
+        let starts = matches(starts, batch.starts.clone());
+        let right = starts.iter().zip(matches(ends, batch.ends.clone())).filter(|(start, end)| **start && *end);
+        JointOutput {
+            loss: scalar(loss),
+            questions: starts.len(),
+            spans_right: right.count(),
+            ..JointOutput::default()
         }
     }
 }

@@ -16,6 +16,9 @@ use crate::distilbert::JointModel;
 use crate::dropout::split_mix;
 use crate::error::Error;
 
+/// Tells the answer head's first weights from those of the other heads.
+const ANSWER_STREAM: u64 = 0x616E_7377_6572;
+
 /// Loads `checkpoint` into a model with one row per function and tag of `labels`.
 ///
 /// Rows that the checkpoint's own labels name keep their weights; new rows, and heads that it does
@@ -26,7 +29,9 @@ use crate::error::Error;
 pub fn load(checkpoint: &Checkpoint, labels: &Labels, seed: u64, device: &Device) -> Result<JointModel, Error> {
     let config = checkpoint.config();
     let dim = config.dim;
-    let mut model = JointModel::new(config, labels.functions.len(), labels.tags.len(), device);
+    // A head without rows stays in the model as one row that nothing trains, and is not saved.
+    let (functions, tags) = (labels.functions.len().max(1), labels.tags.len().max(1));
+    let mut model = JointModel::new(config, functions, tags, device);
     let source = Source { checkpoint, device };
     let embeddings = &mut model.distilbert.embeddings;
     embeddings.word_embeddings = source.embedding(
@@ -62,12 +67,28 @@ pub fn load(checkpoint: &Checkpoint, labels: &Labels, seed: u64, device: &Device
         true => source.linear("pre_classifier", [dim, dim])?,
         false => source.head_of_rows(&vec![None; dim], dim, &mut normal),
     };
-    model.classifier = source.grown("classifier", &known.functions, &labels.functions, dim, &mut normal)?;
-    model.slot_classifier = source.grown("slot_classifier", &known.tags, &labels.tags, dim, &mut normal)?;
+    if !labels.functions.is_empty() {
+        model.classifier = source.grown("classifier", &known.functions, &labels.functions, dim, &mut normal)?;
+    }
+    if !labels.tags.is_empty() {
+        model.slot_classifier = source.grown("slot_classifier", &known.tags, &labels.tags, dim, &mut normal)?;
+    }
     if checkpoint.has("qa_outputs.weight") {
         model.qa_outputs = Some(source.linear("qa_outputs", [2, dim])?);
     }
     Ok(model)
+}
+
+/// Gives `model` an answer head, drawn from `seed`, unless it has one.
+pub fn ensure_answer_head(model: &mut JointModel, seed: u64, device: &Device) {
+    if model.qa_outputs.is_some() {
+        return;
+    }
+    let [dim, _] = model.pre_classifier.weight.val().dims();
+    // A stream of its own: whether there are questions does not change the other heads.
+    let mut normal = Normal(seed ^ split_mix(ANSWER_STREAM));
+    let weight: Vec<f32> = (0..2 * dim).map(|_| 0.02 * normal.next()).collect();
+    model.qa_outputs = Some(linear(&weight, vec![0.0; 2], [2, dim], device));
 }
 
 struct Source<'a> {
@@ -142,14 +163,18 @@ impl Source<'_> {
         self.build(&weight, bias, [rows.len(), dim])
     }
 
-    fn build(&self, weight: &[f32], bias: Vec<f32>, [output, input]: [usize; 2]) -> Linear {
-        let mut module = LinearConfig::new(input, output).init(self.device);
-        let transposed = transpose(weight, output, input);
-        module.weight =
-            Param::from_tensor(Tensor::from_data(TensorData::new(transposed, [input, output]), self.device));
-        module.bias = Some(Param::from_tensor(Tensor::from_data(TensorData::new(bias, [output]), self.device)));
-        module
+    fn build(&self, weight: &[f32], bias: Vec<f32>, shape: [usize; 2]) -> Linear {
+        linear(weight, bias, shape, self.device)
     }
+}
+
+/// A linear layer from a weight of Hugging Face's shape `[out, in]`.
+fn linear(weight: &[f32], bias: Vec<f32>, [output, input]: [usize; 2], device: &Device) -> Linear {
+    let mut module = LinearConfig::new(input, output).init(device);
+    let transposed = transpose(weight, output, input);
+    module.weight = Param::from_tensor(Tensor::from_data(TensorData::new(transposed, [input, output]), device));
+    module.bias = Some(Param::from_tensor(Tensor::from_data(TensorData::new(bias, [output]), device)));
+    module
 }
 
 /// `[rows, columns]` to `[columns, rows]`.
@@ -182,11 +207,11 @@ impl Normal {
 type Named = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
 /// Writes the weights of `model` as sharded safetensors with their index into `directory`: one file
-/// for the embeddings, one per layer and one for the heads.
+/// for the embeddings, one per layer and one for the heads that `labels` has rows for.
 ///
 /// # Errors
 /// A file that cannot be written.
-pub fn save(model: &JointModel, directory: &Path) -> Result<(), Error> {
+pub fn save(model: &JointModel, labels: &Labels, directory: &Path) -> Result<(), Error> {
     let mut shards: Vec<(String, Named)> = Vec::new();
     let embeddings = &model.distilbert.embeddings;
     let mut named = Named::new();
@@ -208,9 +233,13 @@ pub fn save(model: &JointModel, directory: &Path) -> Result<(), Error> {
         shards.push((format!("layer-{index}"), named));
     }
     let mut named = Named::new();
-    put_linear(&mut named, "pre_classifier", &model.pre_classifier)?;
-    put_linear(&mut named, "classifier", &model.classifier)?;
-    put_linear(&mut named, "slot_classifier", &model.slot_classifier)?;
+    if !labels.functions.is_empty() {
+        put_linear(&mut named, "pre_classifier", &model.pre_classifier)?;
+        put_linear(&mut named, "classifier", &model.classifier)?;
+    }
+    if !labels.tags.is_empty() {
+        put_linear(&mut named, "slot_classifier", &model.slot_classifier)?;
+    }
     if let Some(qa_outputs) = &model.qa_outputs {
         put_linear(&mut named, "qa_outputs", qa_outputs)?;
     }

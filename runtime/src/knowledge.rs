@@ -7,10 +7,14 @@
 //! Invariant: an answer is words of a file, and its file and line are known.
 
 mod passages;
+mod reading;
 
 use std::path::Path;
 
+pub(crate) use passages::for_each_file;
 pub use passages::{Passage, read_directory};
+pub use reading::PassageAnswer;
+pub(crate) use reading::{READ_PASSAGES, ReadingThresholds, read};
 
 use crate::memory::EmbeddingCache;
 use crate::memory::embed;
@@ -80,28 +84,45 @@ impl Knowledge {
 
     /// The passage nearest to an embedding.
     pub fn nearest(&self, embedding: &[f32]) -> Option<Found<'_>> {
+        self.nearest_passages(embedding, 1).into_iter().next()
+    }
+
+    /// The passages nearest to an embedding, at most `count`, nearest first.
+    pub fn nearest_passages(&self, embedding: &[f32], count: usize) -> Vec<Found<'_>> {
         if self.dim == 0 || embedding.len() != self.dim {
-            return None;
+            return Vec::new();
         }
-        let scored =
-            self.embeddings.chunks_exact(self.dim).map(|row| crate::memory::dot(row, embedding)).zip(&self.units);
-        let mut best: Option<(f32, usize)> = None;
-        let scored: Vec<(f32, (usize, Option<usize>))> = scored.map(|(score, unit)| (score, *unit)).collect();
-        for (score, (number, _)) in &scored {
-            if best.is_none_or(|(highest, _)| *score > highest) {
-                best = Some((*score, *number));
+        let mut found: Vec<Scored> = Vec::new();
+        let scores = self.embeddings.chunks_exact(self.dim).map(|row| crate::memory::dot(row, embedding));
+        // The units of a passage stand together, the whole passage first.
+        for (score, (number, sentence)) in scores.zip(&self.units) {
+            if found.last().is_none_or(|last| last.number != *number) {
+                found.push(Scored { number: *number, similarity: score, sentence: None });
+            }
+            let Some(last) = found.last_mut() else { continue };
+            last.similarity = last.similarity.max(score);
+            if let Some(sentence) = sentence
+                && last.sentence.is_none_or(|(highest, _)| score > highest)
+            {
+                last.sentence = Some((score, *sentence));
             }
         }
-        let (similarity, number) = best?;
-        let passage = &self.passages[number];
-        let sentence = scored
-            .iter()
-            .filter(|(_, (other, _))| *other == number)
-            .filter_map(|(score, (_, sentence))| Some((*score, (*sentence)?)))
-            .max_by(|a, b| a.0.total_cmp(&b.0))
-            .map_or(0, |(_, sentence)| sentence);
-        Some(Found { passage, similarity, sentence: passage.sentences.get(sentence)? })
+        found.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
+        found.truncate(count);
+        let found = found.into_iter().filter_map(|Scored { number, similarity, sentence }| {
+            let passage = &self.passages[number];
+            let sentence = sentence.map_or(0, |(_, sentence)| sentence);
+            Some(Found { passage, similarity, sentence: passage.sentences.get(sentence)? })
+        });
+        found.collect()
     }
+}
+
+/// A passage's best similarity, and its best sentence with the sentence's own.
+struct Scored {
+    number: usize,
+    similarity: f32,
+    sentence: Option<(f32, usize)>,
 }
 
 fn unit_text(passage: &Passage, sentence: Option<usize>) -> String {

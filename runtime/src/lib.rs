@@ -57,7 +57,8 @@ pub use mynah::{Builder, HandlerError, Mynah, MynahError, Served, Understood, Wa
 pub use mynah_data::Durability;
 pub use policy::{Checked, PolicySettings};
 pub use session::{
-    Feedback, NearExample, PassageSource, Reading, Reply, ReplyKind, ReplySource, Session, TurnsBefore, Why,
+    AnswerSource, Feedback, NearExample, PassageSource, Reading, Reply, ReplyKind, ReplySource, Session, TurnsBefore,
+    Why,
 };
 pub use settings::RuntimeSettings;
-pub use tokenizer::{Encoding, Tokenizer, Word};
+pub use tokenizer::{Encoding, PairEncoding, Tokenizer, Windows, Word};

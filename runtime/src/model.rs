@@ -13,13 +13,10 @@ use crate::encoder::{Encoder, EncoderOptions, Hidden, Precision};
 use crate::error::Result;
 use crate::grouping::Grouping;
 use crate::heads::{AnswerSpan, Heads, embedding, softmax};
-use crate::tokenizer::{Encoding, PASSAGE_TOKENS, PairEncoding, Tokenizer, UTTERANCE_TOKENS};
+use crate::tokenizer::{Encoding, PairEncoding, Tokenizer, UTTERANCE_TOKENS, Windows};
 
 /// Functions listed in [`Prediction::probabilities`]; enough to explain a decision and to offer alternatives.
 pub const TOP_FUNCTIONS: usize = 5;
-
-/// Windows of a passage that [`Model::answer`] reads; with [`PASSAGE_TOKENS`] about 2,000 tokens or three pages.
-pub const ANSWER_WINDOWS: usize = 8;
 
 /// Tokens that go through the encoder at once; bounds the memory of a large batch.
 const MAX_BATCH_TOKENS: usize = 4096;
@@ -127,20 +124,49 @@ impl Model {
     }
 
     /// Finds the answer to a question in a passage, or `None` when the checkpoint has no answer head, the passage is
-    /// empty, or the head prefers to say that the passage does not answer.
-    ///
-    /// The first [`ANSWER_WINDOWS`] windows of [`PASSAGE_TOKENS`] tokens are read.
+    /// empty, or the head's score is below the version's [`Calibration::answer_threshold`].
     pub fn answer(&self, question: &str, passage: &str) -> Option<AnswerSpan> {
+        let read = self.read(&[(question, passage)]).pop().flatten();
+        read.filter(|span| span.score >= self.calibration.answer_threshold())
+    }
+
+    /// The best span of every passage for its question, however doubtful; `None` without an answer head or for an empty
+    /// passage. A pair gets the same span in any company.
+    ///
+    /// The windows of [`Windows::served`] are read.
+    pub fn read(&self, pairs: &[(&str, &str)]) -> Vec<Option<AnswerSpan>> {
+        let mut spans: Vec<Option<AnswerSpan>> = vec![None; pairs.len()];
         if !self.heads.has_answers() {
-            return None;
+            return spans;
         }
-        let max_tokens = PASSAGE_TOKENS.min(self.config().max_position_embeddings);
-        let windows = self.tokenizer.encode_pair(question, passage, max_tokens, ANSWER_WINDOWS);
-        let input_ids: Vec<&[u32]> = windows.iter().map(|window| window.input_ids.as_slice()).collect();
-        let hidden = self.encoder.run(&input_ids);
-        let answer =
-            |(index, window): (usize, &PairEncoding)| self.heads.answer(passage, window, hidden.sequence(index));
-        windows.iter().enumerate().filter_map(answer).max_by(|a, b| a.score.total_cmp(&b.score))
+        let served = Windows::served(self.config().max_position_embeddings);
+        let windows: Vec<(usize, PairEncoding)> = pairs
+            .iter()
+            .enumerate()
+            .flat_map(|(pair, (question, passage))| {
+                self.tokenizer.encode_pair(question, passage, served).into_iter().map(move |window| (pair, window))
+            })
+            .collect();
+        let mut rest = windows.as_slice();
+        while !rest.is_empty() {
+            let mut tokens = 0;
+            let fits = |(_, window): &&(usize, PairEncoding)| {
+                tokens += window.input_ids.len();
+                tokens <= MAX_BATCH_TOKENS
+            };
+            let (batch, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+            rest = later;
+            let input_ids: Vec<&[u32]> = batch.iter().map(|(_, window)| window.input_ids.as_slice()).collect();
+            let hidden = self.encoder.run(&input_ids);
+            for (index, (pair, window)) in batch.iter().enumerate() {
+                let Some(found) = self.heads.answer(pairs[*pair].1, window, hidden.sequence(index)) else { continue };
+                let best = &mut spans[*pair];
+                if best.as_ref().is_none_or(|best| found.margin > best.margin) {
+                    *best = Some(found);
+                }
+            }
+        }
+        spans
     }
 
     /// Whether the checkpoint has a function head.

@@ -38,7 +38,7 @@ use crate::model::Model;
 use crate::policy::Policy;
 use crate::session::{Feedback, Session};
 use crate::settings::RuntimeSettings;
-use fingerprint::Fingerprint;
+use fingerprint::{Fingerprint, KnowledgeLook};
 
 /// How many warnings are kept; a log with ten thousand broken lines has one cause.
 const MAX_WARNINGS: usize = 100;
@@ -63,6 +63,7 @@ pub(crate) struct Inner {
     pub loaded: ArcSwap<Loaded>,
     /// What the loaded state was made from; held while another is loaded, so that one thread loads at a time.
     seen: Mutex<Fingerprint>,
+    knowledge_look: KnowledgeLook,
     warnings: Mutex<Vec<Warning>>,
 }
 

@@ -23,7 +23,7 @@ use mynah_data::{
 
 pub use feedback::Feedback;
 pub use reading::{Reading, TurnsBefore};
-pub use reply::{NearExample, PassageSource, Reply, ReplyKind, ReplySource, Why};
+pub use reply::{AnswerSource, NearExample, PassageSource, Reply, ReplyKind, ReplySource, Why};
 
 use crate::mynah::{Mynah, MynahError};
 use context::Context;

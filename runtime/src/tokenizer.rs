@@ -19,6 +19,9 @@ pub const UTTERANCE_TOKENS: usize = 128;
 /// Tokens of a question with one window of its passage.
 pub const PASSAGE_TOKENS: usize = 384;
 
+/// Windows of a passage that are read for an answer; with [`PASSAGE_TOKENS`] about 2,000 tokens or three pages.
+pub const ANSWER_WINDOWS: usize = 8;
+
 /// Characters per allowed token that are tokenized; the rest of a text is cut off before any work is done on it. Written
 /// language has about five, so this only ever cuts what truncation to `max_tokens` would have cut, or white space.
 pub const MAX_CHARS_PER_TOKEN: usize = 32;
@@ -54,6 +57,26 @@ pub struct Word {
     pub end: usize,
 }
 
+/// How a passage is cut to be read beside a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Windows {
+    /// Tokens of a window, question and special tokens included.
+    pub max_tokens: usize,
+    /// Tokens of the passage that neighbouring windows share, so that an answer of some length is whole in one of them;
+    /// at most half of a window's part of the passage.
+    pub overlap: usize,
+    /// Windows at most; what lies behind them is not read.
+    pub max_windows: usize,
+}
+
+impl Windows {
+    /// The windows that are read when a question is answered, for a model of so many positions.
+    pub fn served(max_position_embeddings: usize) -> Self {
+        let max_tokens = PASSAGE_TOKENS.min(max_position_embeddings);
+        Self { max_tokens, overlap: max_tokens / 4, max_windows: ANSWER_WINDOWS }
+    }
+}
+
 /// A question with a part of a passage: `[CLS] question [SEP] passage [SEP]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PairEncoding {
@@ -63,6 +86,19 @@ pub struct PairEncoding {
     pub passage_start: usize,
     /// For each token of the passage its characters in the passage, start and exclusive end.
     pub offsets: Vec<(usize, usize)>,
+}
+
+impl PairEncoding {
+    /// The tokens, counted in the whole window, that hold the characters `start..end` of the passage; `None` when the
+    /// window does not hold all of them.
+    pub fn tokens_of(&self, start: usize, end: usize) -> Option<(usize, usize)> {
+        let touches = |&&(from, to): &&(usize, usize)| from < end && start < to;
+        let first = self.offsets.iter().position(|offset| touches(&offset))?;
+        let last = self.offsets.iter().rposition(|offset| touches(&offset))?;
+        // An answer that begins or ends between two windows is whole in one of them only.
+        let whole = self.offsets[first].0 <= start && end <= self.offsets[last].1;
+        whole.then_some((self.passage_start + first, self.passage_start + last))
+    }
 }
 
 struct Pieces {
@@ -146,21 +182,15 @@ impl Tokenizer {
         encoding
     }
 
-    /// Tokenizes a question with its passage into windows of at most `max_tokens` each, at most `max_windows` of them.
+    /// Tokenizes a question with its passage into windows, so that a passage of any length is read piece by piece.
     ///
-    /// The question takes at most half of a window; neighbouring windows share a quarter of their passage tokens, so
-    /// that an answer of some length is whole in one of them.
-    pub fn encode_pair(
-        &self,
-        question: &str,
-        passage: &str,
-        max_tokens: usize,
-        max_windows: usize,
-    ) -> Vec<PairEncoding> {
+    /// The question takes at most half of a window.
+    pub fn encode_pair(&self, question: &str, passage: &str, windows: Windows) -> Vec<PairEncoding> {
+        let Windows { max_tokens, overlap, max_windows } = windows;
         let question = self.pieces(question, (max_tokens / 2).saturating_sub(2));
         let room = max_tokens.saturating_sub(question.ids.len() + 3).max(1);
-        let stride = (room - room / 4).max(1);
-        let passage = self.pieces(passage, room + stride * max_windows.saturating_sub(1));
+        let step = (room - overlap.min(room / 2)).max(1);
+        let passage = self.pieces(passage, room + step * max_windows.saturating_sub(1));
         let mut windows = Vec::new();
         let mut start = 0;
         while start < passage.ids.len() && windows.len() < max_windows {
@@ -175,7 +205,7 @@ impl Tokenizer {
             if end == passage.ids.len() {
                 break;
             }
-            start += stride;
+            start += step;
         }
         windows
     }

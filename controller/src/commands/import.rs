@@ -24,7 +24,8 @@ pub fn run(context: &Context, args: &ImportArgs) -> anyhow::Result<Exit> {
         return Err(usage("--name is for one file", "import the files one by one"));
     }
     context.home.create()?;
-    let options = ImportOptions { format: args.format.map(format), fault: context.fault.clone() };
+    let options =
+        ImportOptions { format: args.format.map(format), questions_only: args.questions, fault: context.fault.clone() };
     let mut summaries = Vec::new();
     for file in &args.files {
         let (reader, name) = open(file)?;

@@ -122,7 +122,7 @@ impl Show<'_> {
         std::fs::write(home.functions_path(), story::FUNCTIONS)?;
         std::fs::create_dir_all(home.knowledge_dir())?;
         std::fs::write(home.knowledge_dir().join(story::KNOWLEDGE.0), story::KNOWLEDGE.1)?;
-        let options = ImportOptions { format: None, fault: context.fault.clone() };
+        let options = ImportOptions { fault: context.fault.clone(), ..ImportOptions::default() };
         let imported = mynah_data::import(home, story::OUT_OF_SCOPE.as_bytes(), "out_of_scope.jsonl", &options)?;
         let registry = context.new_registry()?;
         let base = base::register(context, &registry, &Base::Starter)?;

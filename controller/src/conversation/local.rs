@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use mynah_data::{Correction, LogOptions, Rating};
 use mynah_registry::RegistryOptions;
-use mynah_runtime::{Feedback, Mynah, Session, Why};
+use mynah_runtime::{AnswerSource, Feedback, Mynah, Session, Why};
 
 use super::{Conversation, Reply, ReplyCall};
 use crate::commands::Context;
@@ -206,5 +206,22 @@ fn in_words(why: &Why) -> String {
         let withheld = held.withheld.as_deref().map(|reply| format!("; not said: \"{reply}\"")).unwrap_or_default();
         lines.push(format!("policy: {}{withheld}", held.rule));
     }
+    lines.extend(why.answer.as_ref().map(answer_source));
     lines.join("\n")
+}
+
+/// Where the words of an answer come from.
+fn answer_source(source: &AnswerSource) -> String {
+    match source {
+        AnswerSource::Remembered { question, origin, .. } => format!("answer: given to \"{question}\" ({origin})"),
+        AnswerSource::Passage { file, line, heading, span, score, .. } => {
+            let heading = heading.as_ref().map(|heading| format!(", {heading}")).unwrap_or_default();
+            let how = match (span, score) {
+                (Some(span), Some(score)) => format!("the answer head chose \"{span}\" with {score:.2}"),
+                _ => "the nearest sentence".to_owned(),
+            };
+            format!("answer: {file}, line {line}{heading}; {how}")
+        }
+        _ => "answer: of an unknown source".to_owned(),
+    }
 }

@@ -12,7 +12,7 @@ mod text;
 
 use std::io::{BufReader, Read};
 
-pub use store::{ImportOptions, ImportSummary, Stored, import, imported_examples, stored};
+pub use store::{ImportOptions, ImportSummary, Stored, import, imported_examples, imported_questions, stored};
 
 use crate::error::LineError;
 use crate::example::{Example, QuestionExample, RetrievalPair, TaughtAnswer};

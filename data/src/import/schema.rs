@@ -203,22 +203,28 @@ fn question(fields: &Fields, origin: &str) -> Result<QuestionExample, Problem> {
 fn answer_spans(answers: &Value, context: &str) -> Result<Vec<AnswerSpan>, Problem> {
     const FORM: &str = "write [{\"text\":…,\"start\":…}]";
     let start_of = |answer: &Value| ["start", "answer_start"].iter().find_map(|key| answer.get(*key).cloned());
-    let pairs: Vec<(Option<Value>, Option<Value>)> = match answers {
-        Value::Array(answers) => answers.iter().map(|answer| (answer.get("text").cloned(), start_of(answer))).collect(),
+    let is_exact = |answer: &Value| answer.get("start_exact") != Some(&Value::Bool(false));
+    let pairs: Vec<(Option<Value>, Option<Value>, bool)> = match answers {
+        Value::Array(answers) => {
+            answers.iter().map(|answer| (answer.get("text").cloned(), start_of(answer), is_exact(answer))).collect()
+        }
         Value::Object(lists) => {
             let texts = lists.get("text").and_then(Value::as_array);
             let starts = start_of(answers);
             let starts = starts.as_ref().and_then(Value::as_array);
             let text_list = texts.into_iter().flatten().cloned().map(Some);
             let start_list = starts.into_iter().flatten().cloned().map(Some);
-            text_list.zip(start_list.chain(std::iter::repeat(None))).collect()
+            text_list
+                .zip(start_list.chain(std::iter::repeat(None)))
+                .map(|(text, start)| (text, start, is_exact(answers)))
+                .collect()
         }
         _ => return problem("`answers` is no array", FORM),
     };
     pairs
         .into_iter()
-        .map(|pair| match pair {
-            (Some(Value::String(text)), start) => span(text, start, context),
+        .map(|(text, start, exact)| match text {
+            Some(Value::String(text)) => Ok(AnswerSpan { exact, ..span(text, start, context)? }),
             _ => problem("an answer has no `text`", FORM),
         })
         .collect()
@@ -229,7 +235,7 @@ fn span(text: String, start: Option<Value>, context: &str) -> Result<AnswerSpan,
     let Some(start) = start.filter(|start| !start.is_null()) else {
         let mut places = context.match_indices(&text);
         return match (places.next(), places.next()) {
-            (Some((at, _)), None) => Ok(AnswerSpan { start: count(at), text }),
+            (Some((at, _)), None) => Ok(AnswerSpan { start: count(at), text, exact: true }),
             _ => problem(
                 format!("the answer `{text}` has no `start` and is not once in the context"),
                 "add the place of its first character as `start`",
@@ -240,7 +246,7 @@ fn span(text: String, start: Option<Value>, context: &str) -> Result<AnswerSpan,
     let at = place.and_then(|place| context.char_indices().nth(place));
     match (place, at) {
         (Some(start), Some((at, _))) if context[at..].starts_with(&text) && !text.is_empty() => {
-            Ok(AnswerSpan { text, start })
+            Ok(AnswerSpan { text, start, exact: true })
         }
         _ => problem(
             format!("the answer `{text}` is not at character {start} of the context"),

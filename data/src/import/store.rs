@@ -29,13 +29,15 @@ const TEMPORARY: &str = ".import-";
 pub struct ImportOptions {
     /// The format; `None` looks at the content and the name.
     pub format: Option<Format>,
+    /// Whether the file holds questions on passages and nothing else: any other record is a wrong line.
+    pub questions_only: bool,
     /// Called right before each durable step.
     pub fault: FaultPoint,
 }
 
 impl Default for ImportOptions {
     fn default() -> Self {
-        Self { format: None, fault: fault::none() }
+        Self { format: None, questions_only: false, fault: fault::none() }
     }
 }
 
@@ -99,6 +101,10 @@ pub fn import(home: &Home, reader: impl Read, name: &str, options: &ImportOption
     let mut answers = Spool::new(&directory, &home.memory_path(), &options.fault)?;
     let mut known = None;
     for record in read_examples(reader, name, options.format) {
+        let record = match record {
+            Ok(other) if options.questions_only && !matches!(other, Imported::Question(_)) => Err(no_question(&other)),
+            record => record,
+        };
         match record {
             Ok(Imported::Answer(answer)) => {
                 summary.answers += 1;
@@ -178,6 +184,36 @@ pub fn imported_examples(home: &Home) -> Result<impl Iterator<Item = Result<Exam
         Ok(_) => None,
         Err(error) => Some(Err(error)),
     }))
+}
+
+/// The questions on passages that were imported into a home.
+///
+/// # Errors
+/// When the directory cannot be read; an item is an error when a file or line cannot be.
+pub fn imported_questions(home: &Home) -> Result<impl Iterator<Item = Result<QuestionExample>> + use<>> {
+    Ok(stored(home)?.filter_map(|record| match record {
+        Ok(Stored::Question(question)) => Some(Ok(question)),
+        Ok(_) => None,
+        Err(error) => Some(Err(error)),
+    }))
+}
+
+/// A record of another kind among what should be questions.
+fn no_question(record: &Imported) -> LineError {
+    let (what, origin) = match record {
+        Imported::Example(example) => ("an utterance", &example.origin),
+        Imported::Answer(answer) => ("an answer without a passage", &answer.origin),
+        Imported::Question(question) => ("a question", &question.origin),
+        Imported::Pair(pair) => ("a question without the place of its answer", &pair.origin),
+    };
+    let (file, line) = origin.rsplit_once(':').unwrap_or((origin, ""));
+    LineError {
+        file: file.to_owned(),
+        line: line.parse().unwrap_or(0),
+        message: format!("{what}, not a question on a passage"),
+        hint: "write {\"question\":…,\"context\":…,\"answers\":[{\"text\":…,\"start\":…}]}, or import the file without --questions"
+            .to_owned(),
+    }
 }
 
 fn known_answers(home: &Home) -> Result<HashSet<u64>> {

@@ -7,8 +7,8 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use mynah_data::{
-    Example, Format, ImportOptions, Imported, LineError, SplitName, import, imported_examples, read_examples,
-    taught_answers,
+    Example, Format, ImportOptions, Imported, LineError, SplitName, import, imported_examples, imported_questions,
+    read_examples, taught_answers,
 };
 use proptest::prelude::*;
 
@@ -473,4 +473,28 @@ fn only_the_first_hundred_wrong_lines_are_kept() {
     assert_eq!(summary.skipped[99].line, 100);
     let stored = fs::File::open(summary.path.unwrap()).unwrap();
     assert_eq!(BufReader::new(stored).lines().count(), 2);
+}
+
+#[test]
+fn a_file_of_questions_holds_nothing_else() {
+    let (_directory, home) = home();
+    let file = concat!(
+        r#"{"context":"The tower is 50 m high. It is 50 m away.","question":"How high?","answers":[{"text":"50 m","start":13,"start_exact":false}]}"#,
+        "\n",
+        r#"{"text":"wake me","intent":"alarm"}"#,
+        "\n",
+        r#"{"question":"who?","answer":"me"}"#,
+        "\n",
+    );
+    let options = ImportOptions { questions_only: true, ..ImportOptions::default() };
+    let summary = import(&home, file.as_bytes(), "mixed.jsonl", &options).unwrap();
+    assert_eq!((summary.questions, summary.imported(), summary.skipped_total), (1, 1, 2));
+    let rendered: Vec<String> = summary.skipped.iter().map(ToString::to_string).collect();
+    insta::assert_snapshot!(rendered.join("\n"), @r"
+    mixed.jsonl:2: an utterance, not a question on a passage
+    mixed.jsonl:3: an answer without a passage, not a question on a passage
+    ");
+    assert!(taught_answers(&home).unwrap().next().is_none());
+    let questions: Vec<_> = imported_questions(&home).unwrap().map(Result::unwrap).collect();
+    assert_eq!((questions[0].answers[0].start, questions[0].answers[0].exact), (13, false));
 }

@@ -23,6 +23,10 @@ pub struct Calibration {
     pub threshold: f32,
     /// The smallest cosine similarity at which a remembered sentence answers, in [0, 1].
     pub memory_threshold: f32,
+    /// The smallest score at which a span of a passage counts as its answer, in [0, 1]; absent without a trained answer
+    /// head.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer_threshold: Option<f32>,
     /// Every other field, kept as it was for writing the file again.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -30,11 +34,16 @@ pub struct Calibration {
 
 impl Default for Calibration {
     fn default() -> Self {
-        Self { temperature: 1.0, threshold: 0.5, memory_threshold: 0.9, other: Map::new() }
+        Self { temperature: 1.0, threshold: 0.5, memory_threshold: 0.9, answer_threshold: None, other: Map::new() }
     }
 }
 
 impl Calibration {
+    /// The smallest score at which a span counts as an answer: what was fitted, else "more likely than not".
+    pub fn answer_threshold(&self) -> f32 {
+        self.answer_threshold.unwrap_or(0.5)
+    }
+
     /// Reads the bytes of a calibration.json; absent fields get the defaults.
     ///
     /// # Errors
@@ -64,7 +73,12 @@ impl Calibration {
         if !(self.temperature.is_finite() && self.temperature > 0.0) {
             return Err(invalid("temperature", "a positive number", self.temperature));
         }
-        for (field, value) in [("threshold", self.threshold), ("memory_threshold", self.memory_threshold)] {
+        let shares = [
+            ("threshold", self.threshold),
+            ("memory_threshold", self.memory_threshold),
+            ("answer_threshold", self.answer_threshold()),
+        ];
+        for (field, value) in shares {
             if !(0.0..=1.0).contains(&value) {
                 return Err(invalid(field, "a number from 0 to 1", value));
             }

@@ -9,7 +9,7 @@ use crate::tokenizer::PairEncoding;
 /// Tokens of the longest answer; longer spans are almost always two answers with the text between them.
 const MAX_ANSWER_TOKENS: usize = 30;
 
-/// An answer found in a passage.
+/// The best answer that the head finds in a passage.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AnswerSpan {
     /// Its first character.
@@ -18,11 +18,14 @@ pub struct AnswerSpan {
     pub end: usize,
     /// Its text.
     pub text: String,
-    /// How much more the head believes in it than in "no answer", as a probability in [0, 1].
+    /// How much more the head believes in it than in "no answer", in nats; negative when it believes less.
+    pub margin: f32,
+    /// The same as a probability in [0, 1].
     pub score: f32,
 }
 
-/// The best span of a window, unless "no answer" (start and end on `[CLS]`) scores at least as high.
+/// The best span of a window, whether or not "no answer" (start and end on `[CLS]`) scores higher; `None` when the window
+/// has no tokens of the passage or a score is not a number.
 ///
 /// # Shapes
 /// `logits`: `[tokens, 2]`, start and end
@@ -41,12 +44,12 @@ pub(super) fn best_span(passage: &str, window: &PairEncoding, logits: &[[f32; 2]
     }
     let (first, last, score) = best?;
     let margin = score - no_answer;
-    if margin.is_nan() || margin <= 0.0 {
+    if margin.is_nan() {
         return None;
     }
     let (start, end) = (window.offsets[first].0, window.offsets[last].1);
     let text = char_slice(passage, start, end)?.to_owned();
-    Some(AnswerSpan { start, end, text, score: 1.0 / (1.0 + (-margin).exp()) })
+    Some(AnswerSpan { start, end, text, margin, score: 1.0 / (1.0 + (-margin).exp()) })
 }
 
 #[cfg(test)]
@@ -70,11 +73,13 @@ mod tests {
     }
 
     #[test]
-    fn no_answer_is_an_answer() {
+    fn no_answer_is_weighed_against_the_span() {
         let mut logits = [[0.0; 2]; 7];
         logits[0] = [2.0, 2.0];
         logits[4] = [1.0, 1.0];
-        assert_eq!(best_span("the red door", &window(), &logits), None);
+        let span = best_span("the red door", &window(), &logits).unwrap();
+        assert_eq!((span.text.as_str(), span.margin), ("red", -2.0));
+        assert!((span.score - 0.119_202_92).abs() < 1e-6);
         assert_eq!(best_span("the red door", &window(), &[[f32::NAN; 2]; 7]), None);
         assert_eq!(best_span("", &window(), &[]), None);
     }

@@ -133,7 +133,7 @@ impl Heads {
         head.decoder.slots(text, &words, &logits)
     }
 
-    /// The best span of one window, or `None` without an answer head or when "no answer" scores higher.
+    /// The best span of one window, or `None` without an answer head.
     ///
     /// # Shapes
     /// `rows`: `[tokens, dim]`

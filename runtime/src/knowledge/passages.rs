@@ -44,6 +44,13 @@ pub fn read_directory(directory: &Path) -> (Vec<Passage>, Vec<String>) {
     (passages, problems)
 }
 
+/// Calls `each` for every file that [`read_directory`] would read, in any order; what cannot be listed is left out.
+pub(crate) fn for_each_file(directory: &Path, mut each: impl FnMut(&Path)) {
+    let mut files = Vec::new();
+    collect(directory, MAX_DEPTH, &mut files, &mut Vec::new());
+    files.iter().for_each(|path| each(path));
+}
+
 fn collect(directory: &Path, depth: usize, files: &mut Vec<PathBuf>, problems: &mut Vec<String>) {
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,

@@ -10,7 +10,7 @@ use jiff::Zoned;
 use mynah_data::{Home, Log, LogOptions};
 use mynah_registry::{Registry, RegistryOptions};
 
-use super::fingerprint::Fingerprint;
+use super::fingerprint::{Fingerprint, KnowledgeLook};
 use super::{Admission, Inner, Mynah, MynahError, loading};
 use crate::encoder::Precision;
 use crate::functions::Call;
@@ -169,7 +169,8 @@ impl Builder {
         loading::ensure_base(&home, &registry)?;
         let log = Log::open_with(&home, self.log.durability(settings.durability));
         // Taken before loading: what changes meanwhile is noticed at the first reply.
-        let seen = Fingerprint::of(&home, &registry)?;
+        let knowledge_look = KnowledgeLook::default();
+        let seen = Fingerprint::of(&home, &registry, &knowledge_look)?;
         let (loaded, warnings) = loading::open(&home, &registry, &log, &settings, &*self.embedding)?;
         let cores = settings.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         let inner = Inner {
@@ -185,6 +186,7 @@ impl Builder {
             log,
             loaded: ArcSwap::from_pointee(loaded),
             seen: Mutex::new(seen),
+            knowledge_look,
             warnings: Mutex::new(Vec::new()),
         };
         warnings.into_iter().for_each(|warning| inner.warn(warning));

@@ -1,18 +1,22 @@
 //! A cheap look at everything the loaded state was made from: has any of it changed?
 //!
-//! A few `stat` calls and no directory listing, so that it can be done at every reply. New labels in the log would cost
+//! A few `stat` calls and one small directory, so that it can be done at every reply: a large `knowledge/` is listed at
+//! most once a second. New labels in the log would cost
 //! a listing; instead, every opinion that a [`super::Mynah`] takes adds a byte to `cache/labels.count`, whose length all
 //! processes compare. Deleting the cache only makes them look again.
 
 use std::fs::OpenOptions;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use mynah_data::Home;
 use mynah_registry::Registry;
 
 use super::{Inner, MynahError, Warning};
+use crate::knowledge::for_each_file;
 
 /// What a file looked like; `None` when there was none.
 type Stamp = Option<(Option<SystemTime>, u64)>;
@@ -25,23 +29,60 @@ pub(super) struct Fingerprint {
     pub labels: Stamp,
     /// `functions.json`, the imported examples and answers.
     pub files: [Stamp; 3],
-    /// The directory of the knowledge; a file added or removed changes it.
-    pub knowledge: Stamp,
+    /// The files of the knowledge: their paths, sizes and times of change.
+    pub knowledge: u64,
+}
+
+/// Files of `knowledge/` up to which they are looked at for every reply; beyond, at most every [`LOOK_EVERY`].
+const CHEAP_FILES: usize = 64;
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What the knowledge looked like when it was last looked at.
+#[derive(Debug, Default)]
+pub(super) struct KnowledgeLook {
+    last: Mutex<Option<Look>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    at: Instant,
+    files: usize,
+    print: u64,
+}
+
+impl KnowledgeLook {
+    fn print(&self, directory: &Path) -> u64 {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(look) = last.filter(|look| look.files > CHEAP_FILES && look.at.elapsed() < LOOK_EVERY) {
+            return look.print;
+        }
+        let mut files = 0;
+        let mut print = 0u64;
+        for_each_file(directory, |path| {
+            let mut hasher = DefaultHasher::new();
+            (path, stamp(path)).hash(&mut hasher);
+            files += 1;
+            // The order in which a directory is listed means nothing.
+            print = print.wrapping_add(hasher.finish());
+        });
+        *last = Some(Look { at: Instant::now(), files, print });
+        print
+    }
 }
 
 impl Fingerprint {
     /// The present one; `None`, with a warning, when the registry cannot be read.
     pub fn take(inner: &Inner) -> Option<Self> {
-        let taken = Self::of(&inner.home, &inner.registry);
+        let taken = Self::of(&inner.home, &inner.registry, &inner.knowledge_look);
         taken.map_err(|error| inner.warn(Warning::from_error("cannot look for a newer version", &error))).ok()
     }
 
-    pub fn of(home: &Home, registry: &Registry) -> Result<Self, MynahError> {
+    pub fn of(home: &Home, registry: &Registry, look: &KnowledgeLook) -> Result<Self, MynahError> {
         Ok(Self {
             journal: registry.journal_head()?,
             labels: stamp(&count_path(home)),
             files: [stamp(&home.functions_path()), stamp(&home.examples_dir()), stamp(&home.memory_path())],
-            knowledge: stamp(&home.knowledge_dir()),
+            knowledge: look.print(&home.knowledge_dir()),
         })
     }
 }

@@ -11,7 +11,7 @@ use mynah_registry::Version;
 use crate::decision::{Decision, Evidence, Label, Neighbour, Prototype, Thresholds, decide, is_question};
 use crate::extract::Text;
 use crate::functions::{Draft, Parameter, Tool, Toolbox};
-use crate::knowledge::{Found, Knowledge};
+use crate::knowledge::{Found, Knowledge, PassageAnswer, READ_PASSAGES, ReadingThresholds, read};
 use crate::memory::{Entry, Meaning, Memory};
 use crate::model::{Model, Prediction};
 use crate::normalise::Normalised;
@@ -139,6 +139,18 @@ impl Loaded {
 
     pub fn passage(&self, prediction: &Prediction) -> Option<Found<'_>> {
         self.knowledge.nearest(&prediction.embedding)
+    }
+
+    /// The answer to a question from the passages nearest to it.
+    pub fn read_passages(&self, question: &str, prediction: &Prediction) -> Option<PassageAnswer<'_>> {
+        let mut found = self.knowledge.nearest_passages(&prediction.embedding, READ_PASSAGES);
+        found.retain(|found| found.similarity >= self.thresholds.knowledge);
+        let thresholds = ReadingThresholds {
+            answer: self.model.calibration().answer_threshold(),
+            // Between near enough to be read and the same words.
+            sentence: (self.thresholds.knowledge + 1.0) / 2.0,
+        };
+        read(question, found, &self.model, thresholds)
     }
 
     /// The arguments of a function in a text.

@@ -116,6 +116,37 @@ pub struct Why {
     pub passage: Option<PassageSource>,
     /// What the app's policy held back.
     pub policy: Option<PolicyRecord>,
+    /// Where the words of an answer come from; none for every other reply.
+    pub answer: Option<AnswerSource>,
+}
+
+/// Where the words of an answer come from.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum AnswerSource {
+    /// Somebody gave this answer to this question.
+    Remembered {
+        /// The question it was given to.
+        question: String,
+        /// `file:line` or an interaction's id, that is, a line of the log.
+        origin: String,
+        /// How it came about: `imported`, `taught`, …
+        source: mynah_data::Source,
+    },
+    /// They stand in a file of the knowledge.
+    Passage {
+        /// The file, relative to `knowledge/`.
+        file: String,
+        /// The passage's first line, from 1.
+        line: usize,
+        /// The heading it stands under.
+        heading: Option<String>,
+        /// What the answer head chose; none when the nearest sentence answers.
+        span: Option<String>,
+        /// How much more the head believes in the span than in "no answer", in [0, 1].
+        score: Option<f32>,
+    },
 }
 
 /// A remembered sentence near a turn.

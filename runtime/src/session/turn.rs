@@ -17,7 +17,7 @@ use mynah_data::{Correction, PolicyRecord};
 use super::context::{Context, Pending, carried};
 use super::courtesy::Courtesy;
 use super::phrases::{Link, is_again, is_cancel, is_never_mind, link, yes_or_no};
-use super::reply::{NearExample, PassageSource, ReplyKind, ReplySource, Why};
+use super::reply::{AnswerSource, NearExample, PassageSource, ReplyKind, ReplySource, Why};
 use crate::decision::{Decider, Decision, Label, Unknown};
 use crate::functions::{Call, Draft};
 use crate::memory::{Entry, Meaning, head};
@@ -115,7 +115,8 @@ impl Turn<'_> {
             .or_else(|| self.several_calls(predicted, &understanding))
             .unwrap_or_else(|| self.alone(&understanding));
         let said = std::mem::take(&mut outcome.why);
-        outcome.why = Why { decision: said.decision, policy: said.policy, ..self.reasons(&understanding) };
+        outcome.why =
+            Why { decision: said.decision, policy: said.policy, answer: said.answer, ..self.reasons(&understanding) };
         outcome
     }
 
@@ -233,10 +234,15 @@ impl Turn<'_> {
                 outcome
             }
             Decision::Answer { entry, confidence } => match self.loaded.memory.entry(*entry) {
-                Some(Entry { meaning: Meaning::Answer(answer), .. }) => {
+                Some(Entry { meaning: Meaning::Answer(answer), text, origin, source, .. }) => {
                     let mut outcome =
                         self.said(answer, ReplyKind::Answer, "a remembered question has this answer", self.kept());
                     (outcome.confidence, outcome.source) = (*confidence, ReplySource::Memory);
+                    outcome.why.answer = Some(AnswerSource::Remembered {
+                        question: text.clone(),
+                        origin: origin.clone(),
+                        source: *source,
+                    });
                     outcome
                 }
                 _ => self.abstain(UNSURE, *confidence),
@@ -248,14 +254,26 @@ impl Turn<'_> {
     }
 
     fn passage_answer(&self, confidence: f32, understanding: &Understanding) -> Outcome {
-        let Some(found) = self.loaded.passage(&understanding.prediction) else {
-            return self.abstain(UNSURE, confidence);
+        let Some(found) = self.loaded.read_passages(head(self.text), &understanding.prediction) else {
+            let mut outcome = self.abstain(UNSURE, confidence);
+            outcome.why.decision = "the nearest passages do not answer".to_owned();
+            return outcome;
         };
-        let span = self.loaded.model.answer(head(self.text), &found.passage.text);
-        let words = span.map_or_else(|| found.sentence.to_owned(), |span| span.text);
-        let text = format!("{words} ({})", found.passage.file);
+        let passage = found.passage;
+        let place = match &passage.heading {
+            Some(heading) => format!("{}, {heading}", passage.file),
+            None => passage.file.clone(),
+        };
+        let text = format!("{} ({place})", found.words);
         let mut outcome = self.said(&text, ReplyKind::Answer, "a passage of the knowledge answers", self.kept());
         (outcome.confidence, outcome.source) = (confidence, ReplySource::Knowledge);
+        outcome.why.answer = Some(AnswerSource::Passage {
+            file: passage.file.clone(),
+            line: passage.line,
+            heading: passage.heading.clone(),
+            score: found.span.as_ref().map(|span| span.score),
+            span: found.span.map(|span| span.text),
+        });
         outcome
     }
 
@@ -376,6 +394,7 @@ impl Turn<'_> {
             nearest,
             passage,
             policy: None,
+            answer: None,
         }
     }
 }

@@ -8,8 +8,8 @@ use jiff::Zoned;
 use mynah_data::{Log, LogOptions, PolicyStage, Record};
 use mynah_registry::{Author, Kind, ManifestDraft, Registry};
 use mynah_runtime::{
-    Builder, Call, Feedback, HandlerError, Mynah, MynahError, PolicySettings, ReplyKind, ReplySource, RuntimeSettings,
-    starter,
+    AnswerSource, Builder, Call, Feedback, HandlerError, Mynah, MynahError, PolicySettings, ReplyKind, ReplySource,
+    RuntimeSettings, starter,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -145,10 +145,49 @@ fn questions_are_answered_from_the_knowledge_with_its_source() {
     let mut session = open(&home).session().expect("started");
     let reply = session.respond("where is the wifi password?").expect("replied");
     assert_eq!((reply.kind, reply.source), (ReplyKind::Answer, ReplySource::Knowledge), "{reply:?}");
-    assert_eq!(reply.text, "The password is written under the router in the hall. (house.md)");
+    assert_eq!(reply.text, "The password is written under the router in the hall. (house.md, Wi-Fi)");
+    assert!(matches!(
+        &reply.why.answer,
+        Some(AnswerSource::Passage { file, line: 4, heading: Some(heading), span: None, .. })
+            if file == "house.md" && heading == "Wi-Fi"
+    ));
     let reply = session.respond("when are the bins emptied").expect("replied");
     assert!(reply.text.contains("Thursday"), "{reply:?}");
     assert_eq!(reply.why.passage.expect("a passage").line, 7);
+}
+
+#[test]
+fn a_file_edited_inside_the_knowledge_is_noticed_at_the_next_turn() {
+    let home = home();
+    std::fs::create_dir(home.path().join("knowledge/garden")).expect("made");
+    let path = home.path().join("knowledge/garden/trees.md");
+    std::fs::write(&path, "# Trees\nThe old pear tree stands behind the shed.\n").expect("written");
+    let mut session = open(&home).session().expect("started");
+    let ask = "where does the old pear tree stand?";
+    assert!(session.respond(ask).expect("replied").text.contains("behind the shed"));
+    std::fs::write(&path, "# Trees\nThe old pear tree stands beside the well at the gate.\n").expect("written");
+    let reply = session.respond(ask).expect("replied");
+    assert_eq!(reply.text, "The old pear tree stands beside the well at the gate. (garden/trees.md, Trees)");
+    std::fs::remove_file(&path).expect("removed");
+    assert!(!session.respond(ask).expect("replied").text.contains("pear"));
+}
+
+#[test]
+fn a_taught_answer_names_its_line_of_the_log() {
+    let home = home();
+    let mut session = open(&home).session().expect("started");
+    let asked = session.respond("who waters the flowers?").expect("replied");
+    session.feedback(&asked.interaction, Feedback::correct_answer("Our neighbour does.")).expect("taken");
+    let reply = session.respond("Who waters the flowers").expect("replied");
+    assert_eq!((reply.text.as_str(), reply.source), ("Our neighbour does.", ReplySource::Memory));
+    assert_eq!(
+        reply.why.answer,
+        Some(AnswerSource::Remembered {
+            question: "who waters the flowers?".to_owned(),
+            origin: asked.interaction,
+            source: mynah_data::Source::Taught,
+        })
+    );
 }
 
 #[test]

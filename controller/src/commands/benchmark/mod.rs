@@ -2,18 +2,21 @@
 //!
 //! One module a subcommand, with its flags. They take files and model directories; only `understanding` looks at the home.
 
+pub mod answers;
 pub mod dialogue;
 pub mod few_shot;
 pub mod respond;
+pub mod retrieval;
 mod scores;
 mod sentences;
 pub mod start;
 pub mod understanding;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
+use mynah_runtime::{Checkpoint, Precision};
 use serde::Serialize;
 
 use super::Context;
@@ -55,6 +58,42 @@ pub enum BenchmarkCommand {
     /// From the start of the process to the first reply, every hash verified; resident memory
     #[command(after_help = "Examples:\n  mynah benchmark start --json\n  mynah benchmark start --model ./base-size")]
     Start(start::StartArgs),
+    /// Train the answer head on questions in the form of SQuAD and score it: exact match and F1
+    #[command(
+        after_help = "Trains on the questions of --train whose split is train, the rest of them chooses the epoch and the threshold;\n\
+        without --train the model must have an answer head. Scores every question of --test on the serving path.\n\n\
+        Examples:\n  mynah benchmark answers --model ./minilm-l6 --train squad_train.jsonl.gz --test squad_dev.jsonl.gz --json\n  \
+        mynah benchmark answers --model ./trained --test squad_dev.jsonl.gz --precision both"
+    )]
+    Answers(answers::AnswersArgs),
+    /// Find the sentence that answers a question among many: recall and mean reciprocal rank
+    #[command(
+        after_help = "Queries are lines of {\"question\",\"positives\":[i]}, candidates of {\"i\",\"text\"}; plain or gzip. Both are embedded\n\
+        as memory and knowledge are, and compared by cosine.\n\n\
+        Example:\n  mynah benchmark retrieval --queries queries.jsonl.gz --candidates candidates.jsonl.gz --precision both --json"
+    )]
+    Retrieval(retrieval::RetrievalArgs),
+}
+
+/// Which arithmetic is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Precisions {
+    /// Quantised to eight bits, as served
+    Int8,
+    /// The reference
+    F32,
+    /// One after the other
+    Both,
+}
+
+impl Precisions {
+    fn each(self) -> &'static [Precision] {
+        match self {
+            Self::Int8 => &[Precision::Int8],
+            Self::F32 => &[Precision::F32],
+            Self::Both => &[Precision::Int8, Precision::F32],
+        }
+    }
 }
 
 /// Runs one of them.
@@ -67,6 +106,8 @@ pub fn run(context: &Context, command: &BenchmarkCommand, interrupt: Interrupt) 
         BenchmarkCommand::Dialogue(args) => dialogue::run(context, args),
         BenchmarkCommand::FewShot(args) => few_shot::run(context, args, &interrupt),
         BenchmarkCommand::Understanding(args) => understanding::run(context, args, &interrupt),
+        BenchmarkCommand::Answers(args) => answers::run(output, args, interrupt),
+        BenchmarkCommand::Retrieval(args) => retrieval::run(output, args, &interrupt),
         BenchmarkCommand::Respond(args) => respond::run(output, args, &interrupt),
         BenchmarkCommand::Start(args) => start::run(output, args, &interrupt),
     }
@@ -120,5 +161,25 @@ impl BenchmarkHome {
         }
         let name = registry.base()?.and_then(|base| base.manifest.source).unwrap_or_default();
         Ok(Self { context, model: name, _temporary: temporary })
+    }
+}
+
+/// The checkpoint in a directory, or the embedded starter, with its name.
+fn checkpoint(model: Option<&PathBuf>) -> anyhow::Result<(Checkpoint, String)> {
+    match model {
+        Some(directory) => Ok((Checkpoint::from_directory(directory)?, name_of(directory))),
+        None => Ok((Checkpoint::starter()?, "starter".to_owned())),
+    }
+}
+
+/// A path's last part: where a file lies is nobody's matter but its owner's.
+fn name_of(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+fn precision_name(precision: Precision) -> &'static str {
+    match precision {
+        Precision::Int8 => "int8",
+        Precision::F32 => "f32",
     }
 }
