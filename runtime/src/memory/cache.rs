@@ -214,7 +214,7 @@ fn checksum(bytes: &[u8]) -> u64 {
     rest.iter().fold(sum, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(MULTIPLIER).rotate_left(29))
 }
 
-/// Deletes the files that were written longest ago, and what a killed process left unfinished.
+/// Deletes the files that were written longest ago.
 fn remove_old(directory: &Path) {
     let Ok(entries) = std::fs::read_dir(directory) else { return };
     let mut files: Vec<(SystemTime, PathBuf)> = entries
