@@ -8,11 +8,12 @@ use crate::output::{Style, count, percent, table};
 /// One figure of the table of scores: its name and how to find it.
 type Score = (&'static str, fn(&EvaluationReport) -> Option<f64>);
 
-const SCORES: [Score; 6] = [
+const SCORES: [Score; 7] = [
     ("function accuracy", |report| Some(report.function.accuracy)),
     ("macro F1", |report| Some(report.function.macro_f1)),
     ("argument F1", |report| Some(report.arguments.f1)),
     ("exact match", |report| Some(report.exact_match)),
+    ("answer F1", |report| report.answers.map(|answers| answers.served_f1)),
     ("out-of-scope recall", |report| report.out_of_scope.recall),
     ("calibration error", |report| Some(report.expected_calibration_error)),
 ];

@@ -55,19 +55,30 @@ fn questions() -> String {
 }
 
 fn request() -> LearnRequest {
+    // One long epoch, so that the last step is the one that counts, at the rate of a first version.
     let training = TrainingSettings {
-        epochs: Some(8),
+        epochs: Some(1),
         value_swaps: 0,
-        answer_epochs: 40,
+        continued_learning_rate_factor: 1.0,
+        embedding_loss_weight: 0.1,
+        answer_epochs: 100,
         answer_batch_size: 4,
         answer_negatives: 0.0,
         ..TrainingSettings::default()
+    };
+    // What one epoch makes of a dozen examples is not the matter here.
+    let gate = GateSettings {
+        margin: 1.0,
+        function_allowance: 1.0,
+        first_accuracy: 0.0,
+        precision_agreement: 0.0,
+        ..GateSettings::default()
     };
     LearnRequest {
         trigger: "train".into(),
         actor: "test".into(),
         training,
-        gate: GateSettings { first_accuracy: 0.0, precision_agreement: 0.0, ..GateSettings::default() },
+        gate,
         precision: Precision::Int8,
         replay: None,
         force: true,
@@ -95,9 +106,7 @@ fn imported_questions_are_learned_beside_functions_and_answer_from_the_knowledge
 
     // Without questions: no answer head, and not a word of it.
     let request = request();
-    let quick =
-        LearnRequest { training: TrainingSettings { epochs: Some(1), ..request.training.clone() }, ..request.clone() };
-    let plain = learn(&home, &registry, &quick, &NoProgress).unwrap();
+    let plain = learn(&home, &registry, &request, &NoProgress).unwrap();
     let training = training_json(&registry, &plain.version);
     assert!(training.get("questions").is_none() && !training.to_string().contains("answer_"), "{training}");
     let checkpoint = |version: &str| {
@@ -139,10 +148,7 @@ fn imported_questions_are_learned_beside_functions_and_answer_from_the_knowledge
     }
 
     // What is learned is seen again a little, not from the beginning.
-    let again = LearnRequest {
-        training: TrainingSettings { epochs: Some(1), answer_replay: 5, ..request.training.clone() },
-        ..request
-    };
+    let again = LearnRequest { training: TrainingSettings { answer_replay: 5, ..request.training.clone() }, ..request };
     let outcome = learn(&home, &registry, &again, &NoProgress).unwrap();
     assert_eq!(training_json(&registry, &outcome.version)["questions"]["windows_seen"], 5);
 }

@@ -4,6 +4,7 @@ use mynah_runtime::{Calibration, Checkpoint, Labels};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
+use crate::answers::AnswerScores;
 use crate::distilbert::JointModel;
 use crate::error::Error;
 use crate::files;
@@ -101,7 +102,7 @@ impl Provenance<'_> {
              | score | value |\n| --- | --- |\n\
              | examples | {} |\n| function accuracy | {} |\n| in-scope accuracy | {} |\n\
              | out-of-scope recall | {} |\n| argument F1 (exact spans) | {} |\n| exact match | {} |\n\
-             | expected calibration error | {:.3} |\n| same function as in f32 | {} |\n\n\
+             | expected calibration error | {:.3} |\n| same function as in f32 | {} |\n{}\n\
              Measured on the int8 serving path unless `training.json` says otherwise. A text whose most probable\n\
              function is less certain than {:.3} (temperature {:.3}) is answered with \"I don't know\".\n\n\
              ## Limits\n\n\
@@ -116,8 +117,21 @@ impl Provenance<'_> {
             percent(report.exact_match),
             report.expected_calibration_error,
             optional(report.precision.as_ref().map(|precision| precision.function_agreement)),
+            report.answers.map(|answers| answer_rows(&answers)).unwrap_or_default(),
             self.calibration.threshold,
             self.calibration.temperature,
         )
     }
+}
+
+/// Rows of the score table about answers from passages.
+fn answer_rows(answers: &AnswerScores) -> String {
+    let AnswerScores { n, exact_match, f1, served_f1, .. } = answers;
+    format!(
+        "| questions on passages (`qa_outputs`) | {n} |\n| answer exact match | {:.1} % |\n| answer F1 | {:.1} % |\n\
+         | answer F1 with silence below the threshold | {:.1} % |\n",
+        100.0 * exact_match,
+        100.0 * f1,
+        100.0 * served_f1,
+    )
 }

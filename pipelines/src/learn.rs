@@ -418,22 +418,27 @@ impl Learning<'_> {
             encoded.collect()
         };
         let (registry, precision) = (self.registry, self.request.precision);
-        let (train, mut validation) = self.clock.time(Stage::Encode, || {
+        let known = is_version && learned_questions(registry, parent).is_some_and(|it| it == corpus.questions.digest);
+        let (train, mut validation, questions) = self.clock.time(Stage::Encode, || {
             let mut train = encode(epoch);
             let mut validation = encode(&corpus.dataset.validation);
             // The epoch that is kept should have the corrections right, too.
             validation.extend(encode(&corpus.corrections));
+            let mut questions = question_input(&corpus.questions, checkpoint, settings, known)?;
             if settings.embedding_loss_weight > 0.0 {
-                remember_embeddings(&mut train, &anchor(registry, parent, precision)?, progress)?;
+                let anchor = anchor(registry, parent, precision)?;
+                let texts = train.iter_mut().map(|text| (&text.input_ids, &mut text.embedding)).collect();
+                remember_embeddings(texts, &anchor, progress)?;
+                let windows = questions.train.iter_mut();
+                let windows = windows.map(|window| (&window.input_ids, &mut window.embedding)).collect();
+                remember_embeddings(windows, &anchor, progress)?;
             }
-            Ok((train, validation))
+            Ok((train, validation, questions))
         })?;
         if validation.is_empty() {
             // Too few examples for a split of their own: the last epoch is as good a choice as any.
             validation = train.clone();
         }
-        let known = is_version && learned_questions(registry, parent).is_some_and(|it| it == corpus.questions.digest);
-        let questions = question_input(&corpus.questions, checkpoint, settings, known)?;
         let device = fine_tune::device();
         let mut model = weights::load(checkpoint, labels, settings.seed, &device)?;
         if !questions.train.is_empty() {
@@ -499,16 +504,21 @@ fn anchor(registry: &Registry, parent: &Version, precision: Precision) -> Result
     Ok(Model::load(&Checkpoint::from_verified(&registry.verify(&base)?)?, precision)?)
 }
 
-fn remember_embeddings(examples: &mut [EncodedExample], anchor: &Model, progress: &dyn Progress) -> Result<(), Error> {
+/// Computes the anchor's embedding of every text.
+fn remember_embeddings(
+    mut texts: Vec<(&Vec<u32>, &mut Vec<f32>)>,
+    anchor: &Model,
+    progress: &dyn Progress,
+) -> Result<(), Error> {
     let mut done = 0;
-    for chunk in examples.chunks_mut(64) {
+    for chunk in texts.chunks_mut(64) {
         if progress.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        let ids: Vec<&[u32]> = chunk.iter().map(|example| example.input_ids.as_slice()).collect();
+        let ids: Vec<&[u32]> = chunk.iter().map(|(ids, _)| ids.as_slice()).collect();
         let embeddings = anchor.embed_ids(&ids)?;
-        for (example, embedding) in chunk.iter_mut().zip(embeddings) {
-            example.embedding = embedding;
+        for ((_, place), embedding) in chunk.iter_mut().zip(embeddings) {
+            **place = embedding;
         }
         done += chunk.len() as u64;
         progress.advance(done, "");

@@ -196,7 +196,8 @@ mod tests {
     }
 
     fn run(count: usize, passes: usize, epochs: usize) -> WindowRun {
-        let window = |n: usize| AnswerWindow { input_ids: vec![1; 5 + n % 11], start: 0, end: 0 };
+        let window =
+            |n: usize| AnswerWindow { input_ids: vec![1; 5 + n % 11], start: 0, end: 0, embedding: Vec::new() };
         WindowRun { windows: (0..count).map(window).collect(), passes, epochs, batch_size: 4 }
     }
 

@@ -40,8 +40,8 @@ pub struct TrainingSettings {
     pub label_smoothing: f32,
     /// Weight of the argument loss beside the function loss.
     pub argument_loss_weight: f32,
-    /// Weight of the cosine distance between a text's mean-pooled embedding and the base's. It keeps
-    /// neighbours neighbours, on which memory and knowledge depend.
+    /// Weight of the cosine distance between the mean-pooled embedding of a text, or of a question with its passage,
+    /// and the base's. It keeps neighbours neighbours, on which memory and knowledge depend.
     pub embedding_loss_weight: f32,
     /// How many copies of every example with arguments get the values of other examples, while there
     /// are at most 4,000 examples.

@@ -90,6 +90,10 @@ impl Trainee {
     fn spans(&self, batch: &WindowBatch, options: &ForwardOptions) -> Spans {
         let [batch_size, seq_length] = batch.input_ids.dims();
         let hidden = self.model.hidden(batch.input_ids.clone(), batch.padding.clone(), options);
+        let distance = batch
+            .embeddings
+            .as_ref()
+            .map(|embeddings| cosine_distance(pool(hidden.clone(), batch.pooling.clone()), embeddings.clone()));
         let logits = self.model.answer_logits(hidden, options).reshape([batch_size, seq_length, 2]);
         let logits = [0, 1].map(|side| {
             let side = logits.clone().narrow(2, side, 1).reshape([batch_size, seq_length]);
@@ -102,7 +106,11 @@ impl Trainee {
         let loss = |logits: &Tensor<2>, targets: &Tensor<1, Int>| {
             cross_entropy(logits.clone(), targets.clone(), weights.clone(), 0.0)
         };
-        Spans { loss: (loss(&logits[0], &batch.starts) + loss(&logits[1], &batch.ends)) * 0.5, logits }
+        let mut loss = (loss(&logits[0], &batch.starts) + loss(&logits[1], &batch.ends)) * 0.5;
+        if let Some(distance) = distance {
+            loss = loss + distance * self.objective.embedding_loss_weight;
+        }
+        Spans { loss, logits }
     }
 }
 

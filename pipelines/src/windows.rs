@@ -17,7 +17,7 @@ const MAX_WINDOWS: usize = 64;
 const SURROUNDINGS: usize = 100;
 
 /// A window with the place of the answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AnswerWindow {
     /// `[CLS] question [SEP] passage [SEP]`.
     pub input_ids: Vec<u32>,
@@ -25,6 +25,14 @@ pub struct AnswerWindow {
     pub start: u32,
     /// The answer's last token; 0 when the window does not answer.
     pub end: u32,
+    /// The base's embedding of the window, which training keeps close to; empty when there is none.
+    pub embedding: Vec<f32>,
+}
+
+impl AnswerWindow {
+    fn new(input_ids: Vec<u32>, (start, end): (usize, usize)) -> Self {
+        Self { input_ids, start: start as u32, end: end as u32, embedding: Vec::new() }
+    }
 }
 
 /// The windows of `questions`. A share of the questions, [`TrainingSettings::answer_negatives`], is also put to a passage
@@ -45,7 +53,7 @@ pub fn windows(
         let span = trained_answer(question).map(|(start, answer)| (start, start + answer.text.chars().count()));
         for window in tokenizer.encode_pair(&question.question, &question.context, form) {
             let tokens = span.and_then(|(start, end)| window.tokens_of(start, end)).unwrap_or((0, 0));
-            windows.push(AnswerWindow { input_ids: window.input_ids, start: tokens.0 as u32, end: tokens.1 as u32 });
+            windows.push(AnswerWindow::new(window.input_ids, tokens));
         }
         // Every n-th: spread evenly, and the same questions in every run.
         let share = settings.answer_negatives;
@@ -53,7 +61,7 @@ pub fn windows(
             && let Some(other) = other_passage(questions, index)
         {
             let first = tokenizer.encode_pair(&question.question, other, Windows { max_windows: 1, ..form });
-            windows.extend(first.into_iter().map(|pair| AnswerWindow { input_ids: pair.input_ids, start: 0, end: 0 }));
+            windows.extend(first.into_iter().map(|pair| AnswerWindow::new(pair.input_ids, (0, 0))));
         }
     }
     windows
@@ -125,6 +133,10 @@ pub struct WindowBatch {
     pub starts: Tensor<1, Int>,
     /// `[batch_size]`: its last token.
     pub ends: Tensor<1, Int>,
+    /// `[batch_size, seq_length]`: 1 / length at the window's own tokens, else 0.
+    pub pooling: Tensor<2>,
+    /// `[batch_size, dim]`: unit vectors; none when no embedding was computed.
+    pub embeddings: Option<Tensor<2>>,
 }
 
 impl WindowBatch {
@@ -134,10 +146,13 @@ impl WindowBatch {
         let seq_length = windows.iter().map(|window| window.input_ids.len()).max().unwrap_or(1).max(1);
         let mut ids = vec![0i64; batch_size * seq_length];
         let mut pads = vec![true; batch_size * seq_length];
+        let mut pooling = vec![0f32; batch_size * seq_length];
+        let embeddings: Vec<f32> = windows.iter().flat_map(|window| window.embedding.iter().copied()).collect();
         for (row, window) in windows.iter().enumerate() {
             for (column, id) in window.input_ids.iter().enumerate() {
                 ids[row * seq_length + column] = i64::from(*id);
                 pads[row * seq_length + column] = false;
+                pooling[row * seq_length + column] = 1.0 / window.input_ids.len() as f32;
             }
         }
         let padded = pads.iter().any(|pad| *pad);
@@ -151,6 +166,11 @@ impl WindowBatch {
             padding: padded.then(|| Tensor::from_data(TensorData::new(pads, shape), device)),
             starts: places(|window| window.start),
             ends: places(|window| window.end),
+            pooling: Tensor::from_data(TensorData::new(pooling, shape), device),
+            embeddings: (!embeddings.is_empty() && embeddings.len() % batch_size == 0).then(|| {
+                let dim = embeddings.len() / batch_size;
+                Tensor::from_data(TensorData::new(embeddings, [batch_size, dim]), device)
+            }),
         }
     }
 }
@@ -214,7 +234,7 @@ mod tests {
     fn negatives_are_questions_to_passages_that_do_not_answer_them() {
         let questions: Vec<_> = (0..10)
             .map(|n| {
-                question(&format!("Number {n} lives in house {n}{n}."), "Where?", &[(&format!("{n}{n}"), 25, true)])
+                question(&format!("Number {n} lives in house {n}{n}."), "Where?", &[(&format!("{n}{n}"), 24, true)])
             })
             .collect();
         let settings = TrainingSettings { answer_negatives: 0.2, ..TrainingSettings::default() };
@@ -226,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_padded_to_its_longest_window() {
-        let window = |length: u32, start| AnswerWindow { input_ids: (0..length).collect(), start, end: start + 1 };
+        let window = |length: u32, start: usize| AnswerWindow::new((0..length).collect(), (start, start + 1));
         let batch = WindowBatch::new(&[&window(3, 1), &window(5, 2)], &Device::flex());
         assert_eq!(batch.input_ids.dims(), [2, 5]);
         let padding = batch.padding.unwrap().into_data().iter::<bool>().collect::<Vec<_>>();
