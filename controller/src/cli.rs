@@ -123,6 +123,12 @@ pub enum Command {
     /// Measure, as BENCHMARKS.md does
     #[command(subcommand)]
     Benchmark(BenchmarkCommand),
+    /// Time the encoder on this machine
+    #[command(after_help = "Without --model and --random the embedded starter is timed. The JSON lines are those of\n\
+        benchmarks/peer_onnxruntime.py, and BENCHMARKS.md compares the two.\n\n\
+        Examples:\n  mynah bench --model ./my-distilbert --threads 1,2\n  \
+        mynah bench --random 768x6x12x3072 --shapes 1x16,32x32 --json\n  mynah bench --limits")]
+    Bench(BenchArgs),
 }
 
 /// Flags of `quickstart`.
@@ -257,6 +263,32 @@ impl From<PrecisionName> for Precision {
             PrecisionName::F32 => Self::F32,
         }
     }
+}
+
+/// Flags of `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// The directory of a model
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// Random weights of these sizes: DIMxLAYERSxHEADSxHIDDEN
+    #[arg(long, value_name = "SIZES", conflicts_with = "model")]
+    pub random: Option<String>,
+    /// How many threads
+    #[arg(long, default_value = "1,2", value_delimiter = ',', value_name = "N,…")]
+    pub threads: Vec<usize>,
+    /// Batches: sequences x tokens
+    #[arg(long, default_value = "1x16,1x32,1x128,32x32", value_delimiter = ',', value_name = "BxT,…")]
+    pub shapes: Vec<String>,
+    /// How long to run each of them
+    #[arg(long, default_value_t = 2.0)]
+    pub seconds: f64,
+    /// The arithmetic
+    #[arg(long, default_value = "int8", value_delimiter = ',')]
+    pub precision: Vec<PrecisionName>,
+    /// Measure what one core can do at best: products and memory
+    #[arg(long, conflicts_with_all = ["model", "random"])]
+    pub limits: bool,
 }
 
 /// Flags of `chat`.

@@ -89,6 +89,7 @@ fn dispatch(cli: &Cli, output: Output, environment: &Environment) -> anyhow::Res
         Command::Serve(_) => service::serve(&context()?),
         Command::Models(command) => commands::models::run(&context()?, command),
         Command::Log(command) => commands::log::run(&context()?, command),
+        Command::Bench(args) => commands::bench::run(output, args),
         Command::Status => commands::status::run(&context()?),
         Command::Benchmark(command) => commands::benchmark::run(&context()?, command),
     }

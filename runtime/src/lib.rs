@@ -48,7 +48,7 @@ pub mod starter;
 pub mod tokenizer;
 
 pub use checkpoint::{Calibration, Checkpoint, Config, Labels};
-pub use encoder::{Encoder, EncoderOptions, Hidden, Precision};
+pub use encoder::{Encoder, EncoderOptions, Hidden, InstructionSet, Precision};
 pub use error::{Error, Result};
 pub use functions::{Argument, Call};
 pub use heads::AnswerSpan;

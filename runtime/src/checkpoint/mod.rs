@@ -63,6 +63,16 @@ impl Checkpoint {
         Self::from_files(Files::embedded("the starter", &crate::starter::FILES))
     }
 
+    /// Makes an encoder of these sizes out of pseudo-random weights, the same every time: for measuring speed where no
+    /// model is at hand. It has no files, hence no tokenizer.
+    ///
+    /// # Errors
+    /// Never; the signature is that of the other constructors.
+    pub fn random(config: Config) -> Result<Self> {
+        let tensors = TensorIndex::random(encoder_tensors(&config));
+        Ok(Self { files: Files::embedded("random weights", &[]), config, tensors })
+    }
+
     fn from_files(files: Files) -> Result<Self> {
         let config = Config::from_json(&files.require(CONFIG_FILE)?)?;
         let tensors = TensorIndex::read(&files)?;
@@ -130,6 +140,18 @@ impl Checkpoint {
     /// [`Error::MissingTensor`], [`Error::TensorShape`], [`Error::TensorType`], or a file that cannot be read.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         self.tensors.load(&self.files, name, shape)
+    }
+
+    /// Reads some rows of a tensor, as [`Checkpoint::tensor`] reads all.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::tensor`].
+    ///
+    /// # Panics
+    /// When the tensor of this shape has no such rows.
+    pub fn tensor_rows(&self, name: &str, shape: &[usize], rows: std::ops::Range<usize>) -> Result<Vec<f32>> {
+        assert!(rows.end <= shape.first().copied().unwrap_or(1), "rows of a tensor of shape {shape:?}");
+        self.tensors.load_rows(&self.files, name, shape, rows)
     }
 
     /// Checks presence, type and shape of every tensor of the encoder without reading its values.

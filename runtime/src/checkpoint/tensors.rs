@@ -23,6 +23,9 @@ pub const INDEX_FILE: &str = "model.safetensors.index.json";
 /// safetensors' own limit; also keeps a garbage length from becoming an allocation.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 
+/// Stands for a file where there is none; no file has a name with a slash.
+const RANDOM: &str = "random/";
+
 #[derive(Debug, Clone)]
 struct Entry {
     file: String,
@@ -69,6 +72,15 @@ impl TensorIndex {
         Ok(Self { entries })
     }
 
+    /// Tensors of these names and shapes whose values are made when they are read.
+    pub(super) fn random(tensors: Vec<(String, Vec<usize>)>) -> Self {
+        let entry = |(name, shape): (String, Vec<usize>)| {
+            let bytes = 0..4 * shape.iter().product::<usize>() as u64;
+            (name, Entry { file: RANDOM.to_owned(), dtype: Dtype::F32, shape, bytes })
+        };
+        Self { entries: tensors.into_iter().map(entry).collect() }
+    }
+
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
     }
@@ -86,8 +98,19 @@ impl TensorIndex {
     }
 
     pub(super) fn load(&self, files: &Files, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let rows = 0..shape.first().copied().unwrap_or(1);
+        self.load_rows(files, name, shape, rows)
+    }
+
+    /// Reads some of the rows of a tensor; the caller keeps the range within its shape.
+    pub(super) fn load_rows(&self, files: &Files, name: &str, shape: &[usize], rows: Range<usize>) -> Result<Vec<f32>> {
         let entry = self.entry(name, shape)?;
-        let bytes = files.read_range(&entry.file, entry.bytes.clone())?;
+        let row_bytes = (entry.bytes.end - entry.bytes.start) / shape.first().map_or(1, |&rows| rows.max(1) as u64);
+        let at = |row: usize| entry.bytes.start + row as u64 * row_bytes;
+        if entry.file == RANDOM {
+            return Ok(random_values(name, at(rows.start) / 4..at(rows.end) / 4));
+        }
+        let bytes = files.read_range(&entry.file, at(rows.start)..at(rows.end))?;
         Ok(match entry.dtype {
             Dtype::F16 => {
                 let halves: Vec<f16> = bytes.as_chunks().0.iter().map(|&pair| f16::from_le_bytes(pair)).collect();
@@ -110,6 +133,23 @@ impl TensorIndex {
             other => Err(Error::TensorType { name: name.to_owned(), actual: format!("{other:?}") }),
         }
     }
+}
+
+/// Values of about the size that trained weights have, from the tensor's name and their place: SplitMix64, uniform
+/// between ±0.035, hence with a standard deviation of 0.02. A LayerNorm's weight is one, so that hidden states keep their
+/// size.
+fn random_values(name: &str, places: Range<u64>) -> Vec<f32> {
+    if name.contains("norm.weight") || name.contains("Norm.weight") {
+        return vec![1.0; (places.end - places.start) as usize];
+    }
+    let seed = name.bytes().fold(0u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    let value = |place: u64| {
+        let mut state = seed.wrapping_add(place.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((state >> 40) as f32 / (1u64 << 24) as f32 - 0.5) * 0.07
+    };
+    places.map(value).collect()
 }
 
 /// Reads the header of one file; the format is 8 bytes of length, that many bytes of JSON, then the data.

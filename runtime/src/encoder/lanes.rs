@@ -1,4 +1,4 @@
-//! Threads for computing: each *lane* is a rayon pool of one thread.
+//! Threads for the products of rten-gemm: each *lane* is a rayon pool of one thread.
 //!
 //! rten-gemm splits every product over the rayon pool it is called from; for requests of usual size the splitting costs
 //! more than it brings, and from a thread outside of any pool it would use the app's global one. Inside a pool of one
@@ -12,8 +12,14 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::error::{Error, Result};
 
-/// More than this many lanes by default would hold buffers and threads that an assistant for one person never needs.
-const MAX_DEFAULT_LANES: usize = 16;
+/// More than this many threads by default would hold buffers and threads that an assistant for one person never needs.
+const MAX_DEFAULT_THREADS: usize = 16;
+
+/// As many threads as asked for, else one per core.
+pub(super) fn threads(asked_for: Option<usize>) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from).min(MAX_DEFAULT_THREADS);
+    asked_for.unwrap_or_else(cores).max(1)
+}
 
 pub(super) struct Lanes {
     pools: Vec<ThreadPool>,
@@ -22,9 +28,7 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    pub(super) fn start(threads: Option<usize>) -> Result<Self> {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from).min(MAX_DEFAULT_LANES);
-        let threads = threads.unwrap_or_else(cores).max(1);
+    pub(super) fn start(threads: usize) -> Result<Self> {
         let start = |index| {
             let builder = ThreadPoolBuilder::new().num_threads(1).thread_name(move |_| format!("mynah-{index}"));
             builder.build().map_err(|error| Error::Threads { threads, reason: error.to_string() })
@@ -97,7 +101,7 @@ mod tests {
 
     #[test]
     fn work_runs_once_a_lane_and_lanes_come_back() {
-        let lanes = Lanes::start(Some(3)).unwrap();
+        let lanes = Lanes::start(3).unwrap();
         for (tasks, expected) in [(0, 0), (1, 1), (2, 2), (9, 3)] {
             let runs = AtomicUsize::new(0);
             lanes.run(tasks, &|| {
@@ -111,7 +115,7 @@ mod tests {
 
     #[test]
     fn more_callers_than_lanes_all_get_their_turn() {
-        let lanes = Lanes::start(Some(1)).unwrap();
+        let lanes = Lanes::start(1).unwrap();
         let runs = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..8 {

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use mynah_runtime::tokenizer::MAX_CHARS_PER_TOKEN;
-use mynah_runtime::{Checkpoint, Encoder, EncoderOptions, Error, Labels, Model, Precision, starter};
+use mynah_runtime::{Checkpoint, Encoder, EncoderOptions, Error, InstructionSet, Labels, Model, Precision, starter};
 use proptest::prelude::*;
 
 use crate::checkpoints::{Tensors, add_heads};
@@ -173,6 +173,63 @@ proptest! {
                     prop_assert!((a - b).abs() <= tolerance, "{:?}: {} and {}", precision, a, b);
                 }
             }
+        }
+    }
+}
+
+/// The starter for every instruction set of this processor, each with another number of threads.
+fn encoders() -> &'static [Encoder] {
+    static ENCODERS: OnceLock<Vec<Encoder>> = OnceLock::new();
+    ENCODERS.get_or_init(|| {
+        let checkpoint = Checkpoint::starter().unwrap();
+        let sets = InstructionSet::ALL.into_iter().filter(|set| set.is_available()).enumerate();
+        let load = |(index, set)| {
+            let options = EncoderOptions { threads: Some(1 + index % 3) };
+            Encoder::load_for(&checkpoint, Precision::Int8, options, set).unwrap()
+        };
+        sets.map(load).collect()
+    })
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let dot = |a: &[f32], b: &[f32]| -> f32 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn every_instruction_set_gives_the_same_answer(sequences in sequences()) {
+        let batch: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+        let reference = encoder(Precision::F32).forward(&batch).unwrap();
+        let results: Vec<_> = encoders().iter().map(|encoder| encoder.forward(&batch).unwrap()).collect();
+        for (encoder, result) in encoders().iter().zip(&results) {
+            let set = encoder.instruction_set();
+            prop_assert_eq!(&result.starts, &reference.starts);
+            for (row, first) in result.rows.chunks(result.dim).zip(results[0].rows.chunks(result.dim)) {
+                // The sums are the same integers; what differs is where a value lies that is rounded next.
+                prop_assert!(cosine(row, first) > 0.998, "{:?}: {}", set, cosine(row, first));
+            }
+            for (row, exact) in result.rows.chunks(result.dim).zip(reference.rows.chunks(result.dim)) {
+                prop_assert!(cosine(row, exact) > 0.98, "{:?}: {}", set, cosine(row, exact));
+            }
+        }
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_nothing(sequences in sequences()) {
+        static ENCODERS: OnceLock<[Encoder; 3]> = OnceLock::new();
+        let encoders = ENCODERS.get_or_init(|| {
+            [1, 2, 5].map(|threads| {
+                let options = EncoderOptions { threads: Some(threads) };
+                Encoder::load_with(&Checkpoint::starter().unwrap(), Precision::Int8, options).unwrap()
+            })
+        });
+        let batch: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+        let alone = encoders[0].forward(&batch).unwrap();
+        for encoder in &encoders[1..] {
+            prop_assert_eq!(&encoder.forward(&batch).unwrap(), &alone);
         }
     }
 }
