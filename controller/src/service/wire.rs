@@ -189,3 +189,17 @@ impl IntoResponse for ServiceError {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_overloaded_service_says_when_to_come_back() {
+        let response = ServiceError::Overloaded { message: "full".to_owned() }.into_response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers().get(header::RETRY_AFTER), Some(&HeaderValue::from_static("1")));
+        let response = ServiceError::Stopping.into_response();
+        assert_eq!(response.headers().get(header::RETRY_AFTER), None);
+    }
+}

@@ -107,6 +107,14 @@ impl Sketches {
 
     /// All rows within a distance, in the order of their numbers.
     fn within(&self, sketch: &[u64], limit: u16, near: &mut Vec<(u16, u32)>) {
+        #[cfg(target_arch = "x86_64")]
+        if has_avx512() {
+            // SAFETY: the processor has what the function is compiled for.
+            unsafe { avx512::within(&self.blocks, sketch, limit, near) };
+            // The last block may be filled up with rows that are none.
+            near.truncate(near.partition_point(|(_, number)| (*number as usize) < self.len));
+            return;
+        }
         let mut distances = [0_u16; CHUNK];
         for (chunk, blocks) in self.blocks.chunks(CHUNK * self.words).enumerate() {
             let first = chunk * CHUNK;
@@ -124,26 +132,83 @@ impl Sketches {
 /// `blocks`: `[rows / LANES, words, LANES]`, `sketch`: `[words]`, `distances`: `[rows]`
 fn compare(blocks: &[u64], sketch: &[u64], distances: &mut [u16]) {
     #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512vpopcntdq")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vl")
-        {
-            // SAFETY: the processor has what the function is compiled for.
-            return unsafe { compare_avx512(blocks, sketch, distances) };
-        }
-        if is_x86_feature_detected!("popcnt") {
-            // SAFETY: the processor has what the function is compiled for.
-            return unsafe { compare_popcnt(blocks, sketch, distances) };
-        }
+    if has_avx512() {
+        // SAFETY: the processor has what the function is compiled for.
+        return unsafe { avx512::compare(blocks, sketch, distances) };
+    }
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("popcnt") {
+        // SAFETY: the processor has what the function is compiled for.
+        return unsafe { compare_popcnt(blocks, sketch, distances) };
     }
     compare_blocks(blocks, sketch, distances);
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq")]
-fn compare_avx512(blocks: &[u64], sketch: &[u64], distances: &mut [u16]) {
-    compare_blocks(blocks, sketch, distances);
+fn has_avx512() -> bool {
+    is_x86_feature_detected!("avx512vpopcntdq")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+}
+
+/// Eight rows a register.
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    use std::arch::x86_64::{
+        __m512i, _mm_storeu_si128, _mm512_add_epi64, _mm512_cmple_epu64_mask, _mm512_cvtepi64_epi16,
+        _mm512_loadu_si512, _mm512_popcnt_epi64, _mm512_set1_epi64, _mm512_setzero_si512, _mm512_xor_si512,
+    };
+
+    use super::LANES;
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq")]
+    pub fn compare(blocks: &[u64], sketch: &[u64], distances: &mut [u16]) {
+        let blocks = blocks.as_chunks::<LANES>().0.chunks_exact(sketch.len().max(1));
+        for (block, distances) in blocks.zip(distances.as_chunks_mut::<LANES>().0) {
+            store(distances, bits(block, sketch));
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq")]
+    pub fn within(blocks: &[u64], sketch: &[u64], limit: u16, near: &mut Vec<(u16, u32)>) {
+        let limit = _mm512_set1_epi64(i64::from(limit));
+        let blocks = blocks.as_chunks::<LANES>().0.chunks_exact(sketch.len().max(1));
+        for (block, first) in blocks.zip((0_u32..).step_by(LANES)) {
+            let bits = bits(block, sketch);
+            let mut lanes = _mm512_cmple_epu64_mask(bits, limit);
+            if lanes == 0 {
+                continue;
+            }
+            let mut distances = [0; LANES];
+            store(&mut distances, bits);
+            while lanes != 0 {
+                let lane = lanes.trailing_zeros();
+                near.push((distances[lane as usize], first + lane));
+                lanes &= lanes - 1;
+            }
+        }
+    }
+
+    /// How many bits of each of the eight rows differ.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq")]
+    fn bits(block: &[[u64; LANES]], sketch: &[u64]) -> __m512i {
+        let mut bits = _mm512_setzero_si512();
+        for (words, query) in block.iter().zip(sketch) {
+            // SAFETY: eight words are the 64 bytes of a register.
+            let words = unsafe { _mm512_loadu_si512(words.as_ptr().cast()) };
+            let differing = _mm512_xor_si512(words, _mm512_set1_epi64(query.cast_signed()));
+            bits = _mm512_add_epi64(bits, _mm512_popcnt_epi64(differing));
+        }
+        bits
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq")]
+    fn store(distances: &mut [u16; LANES], bits: __m512i) {
+        // SAFETY: eight 16-bit numbers are the 16 bytes of a register.
+        unsafe { _mm_storeu_si128(distances.as_mut_ptr().cast(), _mm512_cvtepi64_epi16(bits)) };
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -154,24 +219,8 @@ fn compare_popcnt(blocks: &[u64], sketch: &[u64], distances: &mut [u16]) {
 
 #[inline(always)]
 fn compare_blocks(blocks: &[u64], sketch: &[u64], distances: &mut [u16]) {
-    // The usual widths get a loop without a counter: 256, 384 and 768.
-    match sketch.len() {
-        4 => compare_words::<4>(blocks, sketch, distances),
-        6 => compare_words::<6>(blocks, sketch, distances),
-        12 => compare_words::<12>(blocks, sketch, distances),
-        words => {
-            for (block, distances) in blocks.chunks_exact(words * LANES).zip(distances.chunks_exact_mut(LANES)) {
-                differing_bits(block.as_chunks::<LANES>().0, sketch, distances);
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn compare_words<const WORDS: usize>(blocks: &[u64], sketch: &[u64], distances: &mut [u16]) {
-    let Some(sketch) = sketch.first_chunk::<WORDS>() else { return };
-    let blocks = blocks.as_chunks::<LANES>().0.as_chunks::<WORDS>().0;
-    for (block, distances) in blocks.iter().zip(distances.chunks_exact_mut(LANES)) {
+    let blocks = blocks.as_chunks::<LANES>().0.chunks_exact(sketch.len().max(1));
+    for (block, distances) in blocks.zip(distances.chunks_exact_mut(LANES)) {
         differing_bits(block, sketch, distances);
     }
 }

@@ -703,3 +703,68 @@ fn the_policy_holds_back_and_says_so_in_the_log() {
     assert_eq!(held.len(), cases.len());
     assert!(held[3].withheld.as_ref().is_some_and(|reply| reply.contains("Burrow")), "{held:?}");
 }
+
+#[test]
+fn one_turn_too_many_is_refused_and_the_next_is_not() {
+    let home = home();
+    let settings = RuntimeSettings { threads: Some(1), max_waiting: 0, ..RuntimeSettings::default() };
+    let inner: Arc<std::sync::OnceLock<Mynah>> = Arc::default();
+    let shared = Arc::clone(&inner);
+    // The handler runs inside of the only turn there is room for.
+    let handler = move |_: &Call| match shared.get().map(|mynah| mynah.session()?.respond("what's the weather in Oslo"))
+    {
+        Some(Err(error @ MynahError::Overloaded { .. })) => Ok(error.to_string()),
+        other => Err(HandlerError::new(format!("{other:?}"))),
+    };
+    let mynah = builder(&home).settings(settings).function_handler("set_alarm", handler).open().expect("opened");
+    assert!(inner.set(mynah.clone()).is_ok());
+    let mut session = mynah.session().expect("started");
+    let reply = session.respond("wake me at seven").expect("replied");
+    assert_eq!((reply.kind, reply.text.as_str()), (ReplyKind::Call, "overloaded: 1 turns are at work or waiting"));
+    assert!(session.respond("what's the weather in Oslo").is_ok(), "there is room again");
+}
+
+#[test]
+fn a_line_synced_behind_the_reply_is_in_the_log_at_once_and_a_failed_sync_is_told() {
+    let home = home();
+    let settings = RuntimeSettings { durability: mynah_runtime::Durability::Process, ..RuntimeSettings::default() };
+    let fails = Arc::new(AtomicBool::new(false));
+    let failing = Arc::clone(&fails);
+    let fault = move |step: &'static str| match step == "log.sync" && failing.load(Ordering::SeqCst) {
+        true => Err(std::io::ErrorKind::StorageFull.into()),
+        false => Ok(()),
+    };
+    let options = LogOptions::with_fault(Arc::new(fault));
+    let mynah = builder(&home).settings(settings).log_options(options).open().expect("opened");
+    let mut session = mynah.session().expect("started");
+    session.respond("wake me at seven").expect("replied");
+    assert_eq!(texts_in_log(&home), ["wake me at seven"]);
+    session.end("quit").expect("on the disk");
+    let mut session = mynah.session().expect("started");
+    fails.store(true, Ordering::SeqCst);
+    let replied = session.respond("wake me at eight");
+    let ended = session.end("quit");
+    let error = replied.err().or(ended.err()).expect("told once").to_string();
+    assert!(error.contains("make durable"), "{error}");
+    assert!(texts_in_log(&home).len() <= 2);
+}
+
+#[test]
+fn embedding_reports_how_far_it_is_and_is_not_done_twice() {
+    let home = home();
+    std::fs::write(home.path().join("mynah.toml"), "[runtime]\nprecision = 'f32'\n").expect("written");
+    let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let listen = || {
+        let heard = Arc::clone(&heard);
+        builder(&home).on_embedding(move |done, total| heard.lock().expect("unharmed").push((done, total)))
+    };
+    let mynah = listen().open().expect("opened");
+    assert_eq!(mynah.model().precision(), mynah_runtime::Precision::F32, "as the settings say");
+    let (done, total) = *heard.lock().expect("unharmed").last().expect("something was embedded");
+    assert!(done == total && total >= mynah.remembered(), "{done} of {total}");
+    let nearest = mynah.memory().nearest(&mynah.model().predict("wake me at seven").embedding, 3);
+    heard.lock().expect("unharmed").clear();
+    let again = listen().open().expect("opened again");
+    assert_eq!(*heard.lock().expect("unharmed"), [], "the cache has all of it");
+    assert_eq!(again.memory().nearest(&again.model().predict("wake me at seven").embedding, 3), nearest);
+}

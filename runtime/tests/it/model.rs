@@ -259,3 +259,26 @@ proptest! {
         prop_assert!(mynah_runtime::Tokenizer::from_bytes(&bytes).is_err());
     }
 }
+
+#[test]
+fn callers_that_wait_for_each_other_get_what_they_would_get_alone() {
+    let texts =
+        ["lights in the kitchen", "a timer for ten minutes", "", "what is this", "turn it all off, please, and now"];
+    let model = with_heads();
+    let expected: Vec<_> = texts.iter().map(|text| model.predict(text)).collect();
+    std::thread::scope(|scope| {
+        for caller in 0..16 {
+            let expected = &expected;
+            scope.spawn(move || {
+                for round in 0..8 {
+                    let index = (caller + round) % texts.len();
+                    let (prediction, expected) = (model.predict(texts[index]), &expected[index]);
+                    assert_eq!((&prediction.function, &prediction.slots), (&expected.function, &expected.slots));
+                    for (given, alone) in prediction.embedding.iter().zip(&expected.embedding) {
+                        assert!((given - alone).abs() < 1e-5, "{given} {alone}");
+                    }
+                }
+            });
+        }
+    });
+}
