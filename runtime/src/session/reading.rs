@@ -8,6 +8,7 @@
 //!
 //! Invariant: a value is read off the words of this turn or of the reply before it, never made up, and its schema accepts it.
 
+mod fit;
 mod lexicon;
 mod mentions;
 mod offers;

@@ -160,7 +160,7 @@ impl Words {
         let mut word = 0;
         while word < count {
             let is_first = word == 0 || self.sentence[word - 1] != self.sentence[word];
-            let begins = self.is_name(word) && !(is_first && !self.stands_for_name(word));
+            let begins = self.is_name(word) && (!is_first || self.stands_for_name(word));
             if !begins {
                 word += 1;
                 continue;

@@ -91,7 +91,7 @@ pub(crate) fn stance(text: &str) -> Stance {
 
 /// Whether a turn takes its leave: thanks, goodbye, "that's all".
 pub(super) fn is_leave(text: &str) -> bool {
-    const PHRASES: [&str; 30] = [
+    const PHRASES: [&str; 32] = [
         "thanks",
         "thank",
         "bye",
@@ -114,7 +114,9 @@ pub(super) fn is_leave(text: &str) -> bool {
         "thats it",
         "that is it",
         "see ya",
-        "have a",
+        "have a nice",
+        "have a good",
+        "have a great",
         "i'm done",
         "im done",
         "i am done",
@@ -187,7 +189,9 @@ mod tests {
 
     #[test]
     fn closing_and_offering() {
-        assert!(is_leave("No, that's all, thanks.") && !is_leave("all of them"));
+        assert!(
+            is_leave("No, that's all, thanks.") && !is_leave("all of them") && !is_leave("I would rather have a bike")
+        );
         assert!(asks_what_else("Done. Can I help you with anything else?") && !asks_what_else("What time?"));
         assert_eq!(offers("Found it. Shall I buy tickets?"), Some("Shall I buy tickets?"));
         assert_eq!(offers("What time?"), None);

@@ -136,13 +136,12 @@ impl<'t> Turn<'t> {
 
     fn is_sure(&self, part: &Part<'_>) -> bool {
         let Decision::Call { function, decider, confidence } = &part.understanding.decision else { return false };
-        let sure = match decider {
+        match decider {
             Decider::Memory(_) => true,
             Decider::Head => *confidence >= MIN_CONFIDENCE.max(self.loaded.thresholds.act),
             Decider::Vote(_) if self.opens(function, part.text) => true,
             Decider::Vote(_) => *confidence >= self.loaded.thresholds.vote + VOTE_MARGIN,
-        };
-        sure
+        }
     }
 
     /// Whether two parts are better as one: an argument of the whole reaches over the break, and what follows the break does
