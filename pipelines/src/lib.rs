@@ -46,6 +46,7 @@ mod files;
 mod fine_tune;
 mod gate;
 mod learn;
+mod lineage;
 mod metrics;
 mod mixed;
 mod paired;
@@ -68,7 +69,8 @@ pub use answers::{AnswerOutcome, AnswerScores, AnswerTraining, evaluate_answers,
 pub use error::Error;
 pub use evaluate::evaluate;
 pub use gate::{Answers, Comparison, Corrections, Evidence, Gate, GateReport, Passed, Rejected, Rule};
-pub use learn::{Counts, LearnOutcome, LearnRequest, StageTime, Verdict, learn, learned_until, split_examples};
+pub use learn::{Counts, LearnOutcome, LearnRequest, StageTime, Verdict, learn, split_examples};
+pub use lineage::learned_until;
 pub use paired::Paired;
 pub use precision::{PrecisionReport, compare_with_f32};
 pub use progress::{NoProgress, Progress, Stage};

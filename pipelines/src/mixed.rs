@@ -20,9 +20,9 @@ const WINDOW_STREAM: u64 = 0x5175_6573_7469_6F6E;
 #[derive(Clone, Debug)]
 pub enum Mixed {
     /// Texts with function and arguments.
-    Texts(Batch),
+    Texts(Box<Batch>),
     /// Questions with their passages.
-    Windows(WindowBatch),
+    Windows(Box<WindowBatch>),
 }
 
 /// Windows and how often they are seen in the whole run.
@@ -163,12 +163,12 @@ impl Iterator for MixedIterator<'_> {
             Step::Texts(indices) => {
                 self.items += indices.len();
                 let texts: Vec<&EncodedExample> = indices.iter().map(|index| &loader.texts[*index]).collect();
-                Mixed::Texts(Batch::new(&texts, &loader.device))
+                Mixed::Texts(Box::new(Batch::new(&texts, &loader.device)))
             }
             Step::Windows(indices) => {
                 self.items += indices.len();
                 let windows: Vec<&AnswerWindow> = indices.iter().map(|index| &loader.windows.windows[*index]).collect();
-                Mixed::Windows(WindowBatch::new(&windows, &loader.device))
+                Mixed::Windows(Box::new(WindowBatch::new(&windows, &loader.device)))
             }
         }))
     }

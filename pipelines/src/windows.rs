@@ -167,7 +167,7 @@ impl WindowBatch {
             starts: places(|window| window.start),
             ends: places(|window| window.end),
             pooling: Tensor::from_data(TensorData::new(pooling, shape), device),
-            embeddings: (!embeddings.is_empty() && embeddings.len() % batch_size == 0).then(|| {
+            embeddings: (!embeddings.is_empty() && embeddings.len().is_multiple_of(batch_size)).then(|| {
                 let dim = embeddings.len() / batch_size;
                 Tensor::from_data(TensorData::new(embeddings, [batch_size, dim]), device)
             }),

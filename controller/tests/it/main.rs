@@ -2,10 +2,11 @@
 
 mod architecture;
 mod bad_input;
-mod benchmark;
 mod crash;
+mod dialogue;
 mod home;
 mod hub;
 mod hub_server;
+mod measures;
 mod service;
 mod whole_loop;
