@@ -91,6 +91,5 @@ fn dispatch(cli: &Cli, output: Output, environment: &Environment) -> anyhow::Res
         Command::Log(command) => commands::log::run(&context()?, command),
         Command::Bench(args) => commands::bench::run(output, args),
         Command::Status => commands::status::run(&context()?),
-        Command::Benchmark(command) => commands::benchmark::run(&context()?, command),
     }
 }

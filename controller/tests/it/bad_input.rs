@@ -37,8 +37,8 @@ fn the_short_help_fits_a_screen() {
       models      List, compare, promote, roll back, verify and export model versions
       log         Read the log of conversations
       status      What is in production, what is new, what runs
-      bench       Time the encoder on this machine
       benchmark   Measure, as BENCHMARKS.md does
+      bench       Time the encoder on this machine
       help        Print this message or the help of the given subcommand(s)
 
     Options:

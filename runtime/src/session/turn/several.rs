@@ -42,7 +42,14 @@ impl Mynah {
     pub fn functions_asked(&self, text: &str) -> Vec<String> {
         let (loaded, now) = (self.loaded(), self.now());
         let context = Context::default();
-        let turn = Turn { loaded: &loaded, handlers: &self.inner().handlers, now: &now, text, context: &context };
+        let turn = Turn {
+            loaded: &loaded,
+            handlers: &self.inner().handlers,
+            policy: &self.inner().policy,
+            now: &now,
+            text,
+            context: &context,
+        };
         let mut predicted = turn.predict();
         let whole = loaded.understand(text, std::mem::take(&mut predicted.whole));
         if let Some(drafts) = turn.several(predicted, &whole) {
