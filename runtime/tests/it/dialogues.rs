@@ -4,7 +4,7 @@ use std::path::Path;
 
 use jiff::Zoned;
 use mynah_data::{Correction, Log, Record};
-use mynah_runtime::{Mynah, Reply, ReplyKind, Session, TurnsBefore};
+use mynah_runtime::{Mynah, Reply, Session, TurnsBefore};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
