@@ -17,8 +17,8 @@ use crate::functions::{Argument, Parameter};
 use crate::mynah::{Loaded, Understanding};
 use crate::normalise::{Normalised, is_recognisable};
 
-/// Weights of what speaks for a pair of words and argument. These were chosen by joint goal accuracy on the training and
-/// validation dialogues of `sgd_followups` and `sgd_corrections`; see BENCHMARKS.md.
+/// Weights of what speaks for a pair of words and argument. These were set by hand, from statistics of the training dialogues of
+/// `sgd_followups` and `sgd_corrections` and from what went wrong on their validation dialogues; see BENCHMARKS.md.
 mod weight {
     /// A form that hardly anything else has.
     pub const FORM: f32 = 1.0;

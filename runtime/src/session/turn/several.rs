@@ -22,8 +22,8 @@ const MAX_BREAKS: usize = 3;
 /// Words of the shortest part.
 const MIN_PART_WORDS: usize = 2;
 
-/// How sure the function head has to be of a part. Chosen with [`VOTE_MARGIN`] on the validation texts of SNIPS and MASSIVE,
-/// which are one wish each; see BENCHMARKS.md.
+/// How sure the function head has to be of a part: a guess, not yet measured with a trained head. [`VOTE_MARGIN`] was chosen on
+/// the validation texts of SNIPS and MASSIVE, which are one wish each; see BENCHMARKS.md.
 const MIN_CONFIDENCE: f32 = 0.8;
 
 /// How much nearer than a whole turn a part has to be to an example of its function, unless it begins as one does.
