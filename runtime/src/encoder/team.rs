@@ -150,10 +150,10 @@ impl Board {
 
 /// One turn of waiting for another thread.
 ///
-/// On a machine with more to do than cores, the other one may not be running: a few microseconds of looking are all that is
-/// worth while before the core is offered to it.
+/// On a machine with more to do than cores, the other one may not be running: the core is offered to it after some tens of
+/// microseconds, a few phases. Offering it within a phase costs more than the phase.
 fn wait(turns: u32) {
-    if turns > 128 && turns.is_multiple_of(16) { std::thread::yield_now() } else { std::hint::spin_loop() }
+    if turns > 2048 && turns.is_multiple_of(64) { std::thread::yield_now() } else { std::hint::spin_loop() }
 }
 
 impl Shared {
