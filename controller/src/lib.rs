@@ -11,6 +11,7 @@
 //! assert_eq!(status, 0);
 //! ```
 
+pub mod allocator;
 pub mod base;
 pub mod cli;
 pub mod client;

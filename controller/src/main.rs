@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
+use mynah_controller::allocator::Allocator;
 use mynah_controller::environment::Environment;
 
-/// Training and serving allocate and free large buffers in turns; mimalloc keeps their pages.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Allocator = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     ExitCode::from(mynah_controller::run(std::env::args_os(), &Environment::from_process()))

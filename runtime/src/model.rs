@@ -67,7 +67,11 @@ impl Model {
             heads: Heads::load(checkpoint)?,
             calibration: checkpoint.calibration()?,
             encoder: Encoder::load_with(checkpoint, precision, options)?,
-            grouping: Grouping::new(options.threads.unwrap_or_else(cores)),
+            grouping: match multiplications(checkpoint.config()) {
+                // Nobody waits here; the encoder's threads are shared out where they are.
+                ..WORTH_GROUPING => Grouping::new(usize::MAX),
+                _ => Grouping::new(options.threads.unwrap_or_else(cores)),
+            },
         })
     }
 
@@ -265,6 +269,17 @@ impl Model {
             function_logits,
         }
     }
+}
+
+/// Weights of the matrix products from which on requests that wait are computed together. Those of a smaller model stay in
+/// the cache between two requests, and handing a request over costs more than reading them once for several saves:
+/// measured with 8 and 64 callers on two cores, 4.7 million lose 26 and 4 %, 11 million gain 1 and 8 %, 42 million 23 and 65 %.
+const WORTH_GROUPING: usize = 8_000_000;
+
+/// The multiplications that one token takes, which is also the number of weights they take part in.
+fn multiplications(config: &Config) -> usize {
+    let Config { dim, hidden_dim, n_layers, .. } = *config;
+    n_layers * (4 * dim * dim + 2 * dim * hidden_dim)
 }
 
 /// As many as the encoder has threads when nothing else is asked for.

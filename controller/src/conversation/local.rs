@@ -8,6 +8,7 @@ use mynah_registry::RegistryOptions;
 use mynah_runtime::{AnswerSource, Feedback, Mynah, Session, Why};
 
 use super::{Conversation, Reply, ReplyCall};
+use crate::allocator;
 use crate::commands::Context;
 use crate::failure::hinted;
 use crate::output::Output;
@@ -33,6 +34,7 @@ impl Assistant {
             .log_options(LogOptions::with_fault(context.fault.clone()))
             .registry_options(RegistryOptions { fault: context.fault.clone(), ..RegistryOptions::default() })
             .open()?;
+        allocator::give_back();
         let assistant = Self { mynah, output: context.output };
         assistant.warn();
         Ok(assistant)
