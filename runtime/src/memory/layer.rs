@@ -277,8 +277,8 @@ mod tests {
         let entries = (0..rows.len()).map(|number| entry(&number.to_string())).collect();
         let layer = Layer::from_embeddings(entries, rows.concat());
         let (mut found, mut first) = (0, 0);
-        for query in 0..100 {
-            let query: [f32; DIM] = std::array::from_fn(|axis| centres[query][axis] + 0.8 * next());
+        for centre in &centres[..100] {
+            let query: [f32; DIM] = std::array::from_fn(|axis| centre[axis] + 0.8 * next());
             let expected = layer.nearest_of_all(&query, 10);
             let nearest = layer.nearest(&query, 10);
             first += usize::from(nearest[0] == expected[0]);
