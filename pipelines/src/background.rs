@@ -34,7 +34,10 @@ const BATCH: usize = 64;
 const SALT: u64 = 0x6d79_6e61_6820_6267;
 
 /// Out-of-scope examples for training and validation: a tenth of the training examples, or as many as a function has
-/// on the average, whichever is more.
+/// on the average, whichever is more, less what the home has of its own.
+///
+/// None for a home that has as many of its own as a function has examples: beside CLINC150's 350 they cost on its
+/// validation split (0.79 against 0.81 of what is out of scope declined where 0.959 of the rest is right).
 ///
 /// # Errors
 /// [`Error::Cancelled`] when the person stops it.
@@ -51,7 +54,11 @@ pub(crate) fn examples(
         names.dedup();
         names.len()
     };
-    let wanted = (known.len() / 10).max(known.len() / functions.max(1));
+    let (per_function, own) = (known.len() / functions.max(1), dataset.train.len() - known.len());
+    if own >= per_function {
+        return Ok(Vec::new());
+    }
+    let wanted = (known.len() / 10).max(per_function) - own;
     let Dataset { train, validation, held_out, .. } = dataset;
     let mut said: HashSet<String> =
         [train, validation, held_out].into_iter().flatten().map(|example| normalise(&example.text)).collect();
@@ -167,6 +174,8 @@ mod tests {
         let chosen = examples(&base, &dataset(&pairs), 7, &NoProgress).expect("chosen");
         assert_eq!(chosen.len(), 2, "as many as a function has");
         assert_eq!(chosen, examples(&base, &dataset(&pairs), 7, &NoProgress).expect("chosen"), "the seed decides");
+        let own = [pairs.as_slice(), &[("tell me a tale", OUT_OF_SCOPE), ("who are you", OUT_OF_SCOPE)]].concat();
+        assert_eq!(examples(&base, &dataset(&own), 7, &NoProgress).expect("chosen"), [], "it has its own");
     }
 
     #[test]

@@ -6,8 +6,7 @@ use mynah_runtime::{Calibration, Model};
 /// Share of the right validation decisions that the threshold may turn into "I don't know" when
 /// there are no out-of-scope texts to weigh it against.
 const TOLERATED_LOSS: f64 = 0.002;
-/// The same where there are such texts: one right call in two hundred may be given up for declining them, by their label
-/// or by the threshold.
+/// The same where there are such texts: one right call in two hundred may be given up to decline more of them.
 const TOLERATED_LOSS_WEIGHED: f64 = 0.005;
 /// Out-of-scope texts from which on the threshold is weighed against them.
 const ENOUGH_OUT_OF_SCOPE: usize = 5;
@@ -59,14 +58,7 @@ pub(crate) fn calibrate(model: &Model, validation: &[Example]) -> Calibration {
             let (best, confidence) = top(logits, calibration.temperature)?;
             let out_of_scope = model.labels().functions.get(best).is_some_and(|name| name == OUT_OF_SCOPE);
             let kind = match (example.function == OUT_OF_SCOPE, best == *label) {
-                (true, _) if out_of_scope => return None,
-                // A right call that the label gives up counts as given up, before the threshold gives up any.
-                (false, _) if out_of_scope => {
-                    let mut functions = logits.clone();
-                    *functions.get_mut(best)? = f32::NEG_INFINITY;
-                    let right = top(&functions, calibration.temperature).is_some_and(|(best, _)| best == *label);
-                    return right.then_some(Judged { confidence: 0.0, kind: Kind::Right });
-                }
+                _ if out_of_scope => return None,
                 (true, _) => Kind::OutOfScope,
                 (false, true) => Kind::Right,
                 (false, false) => Kind::Wrong,
@@ -180,9 +172,6 @@ mod tests {
         many.extend(judged(&[(0.6, Kind::Right), (0.65, Kind::OutOfScope)]));
         many.extend(std::iter::repeat_n(Judged { confidence: 0.9, kind: Kind::Right }, 397));
         assert!((fit_threshold(&many, 5) - 0.56).abs() < 1e-6);
-        // What the label gives up is given up already.
-        many.extend(judged(&[(0.0, Kind::Right), (0.0, Kind::Right)]));
-        assert!((fit_threshold(&many, 5) - 0.4).abs() < 1e-6);
     }
 
     #[test]
