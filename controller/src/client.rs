@@ -71,8 +71,8 @@ impl Client {
     ///
     /// # Errors
     /// What the service answers.
-    pub fn chat(&self, session: Option<&str>, message: &str) -> anyhow::Result<Reply> {
-        self.post("/chat", &json!({"session": session, "message": message, "explain": true}))
+    pub fn chat(&self, session: Option<&str>, message: &str, explain: bool) -> anyhow::Result<Reply> {
+        self.post("/chat", &json!({"session": session, "message": message, "explain": explain}))
     }
 
     /// Gives an opinion on a reply.

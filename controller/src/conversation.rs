@@ -47,11 +47,11 @@ pub struct ReplyCall {
 
 /// Somebody to talk to.
 pub trait Conversation {
-    /// Says something.
+    /// Says something; the reply has its `explanation` only if asked to `explain`.
     ///
     /// # Errors
     /// When the turn could not be logged, or the service went away.
-    fn respond(&mut self, message: &str) -> anyhow::Result<Reply>;
+    fn respond(&mut self, message: &str, explain: bool) -> anyhow::Result<Reply>;
 
     /// Gives an opinion on a turn.
     ///
@@ -90,8 +90,8 @@ impl Remote {
 }
 
 impl Conversation for Remote {
-    fn respond(&mut self, message: &str) -> anyhow::Result<Reply> {
-        let reply = self.client.chat(self.session.as_deref(), message)?;
+    fn respond(&mut self, message: &str, explain: bool) -> anyhow::Result<Reply> {
+        let reply = self.client.chat(self.session.as_deref(), message, explain)?;
         self.session = Some(reply.session.clone());
         Ok(reply)
     }

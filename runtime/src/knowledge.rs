@@ -35,7 +35,7 @@ pub struct Knowledge {
     dim: usize,
 }
 
-/// The passage nearest to a question.
+/// A passage near a question.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found<'a> {
     /// The passage.
@@ -80,11 +80,6 @@ impl Knowledge {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.passages.is_empty()
-    }
-
-    /// The passage nearest to an embedding.
-    pub fn nearest(&self, embedding: &[f32]) -> Option<Found<'_>> {
-        self.nearest_passages(embedding, 1).into_iter().next()
     }
 
     /// The passages nearest to an embedding, at most `count`, nearest first.

@@ -273,7 +273,7 @@ impl Model {
 
 /// Weights of the matrix products from which on requests that wait are computed together. Those of a smaller model stay in
 /// the cache between two requests, and handing a request over costs more than reading them once for several saves:
-/// measured with 8 and 64 callers on two cores, 4.7 million lose 26 and 4 %, 11 million gain 1 and 8 %, 42 million 23 and 65 %.
+/// measured with 8 and 64 callers on two cores, 4.7 million lose 26 and 4 %, 11 million are even, 42 million gain a quarter and more than a half (BENCHMARKS.md).
 const WORTH_GROUPING: usize = 8_000_000;
 
 /// The multiplications that one token takes, which is also the number of weights they take part in.

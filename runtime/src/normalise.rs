@@ -14,6 +14,7 @@ mod number;
 mod time;
 mod words;
 
+pub(crate) use date::MONTHS;
 use jiff::Zoned;
 use serde_json::Value;
 

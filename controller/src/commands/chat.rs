@@ -179,7 +179,7 @@ impl Talk<'_> {
             Said::Nothing => {}
             Said::Quit => return Ok(false),
             Said::Message(message) => {
-                let reply = conversation.respond(&message)?;
+                let reply = conversation.respond(&message, self.options.why)?;
                 self.print(&reply)?;
                 self.last = Some((message, reply));
             }
@@ -216,8 +216,7 @@ impl Talk<'_> {
     fn print(&self, reply: &Reply) -> anyhow::Result<()> {
         let output = self.context.output;
         if output.json {
-            let explanation = reply.explanation.clone().filter(|_| self.options.why);
-            return Ok(output.value(&Reply { explanation, ..reply.clone() })?);
+            return Ok(output.value(reply)?);
         }
         output.line(&reply.text)?;
         if self.options.why {

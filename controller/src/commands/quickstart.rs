@@ -244,7 +244,7 @@ impl Show<'_> {
             return Err(Stopped("the quickstart was stopped").into());
         }
         self.typed(text)?;
-        let reply = conversation.respond(text)?;
+        let reply = conversation.respond(text, false)?;
         let style = self.context.output.style;
         self.line(format_args!("{} {}", style.name("mynah"), reply.text))?;
         let mut about: Vec<String> = reply

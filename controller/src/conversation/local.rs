@@ -119,7 +119,7 @@ pub struct Local {
 }
 
 impl Conversation for Local {
-    fn respond(&mut self, message: &str) -> anyhow::Result<Reply> {
+    fn respond(&mut self, message: &str, explain: bool) -> anyhow::Result<Reply> {
         let session = match &mut self.session {
             Some(session) => session,
             None => self.session.insert(self.assistant.mynah.session_for(&self.client)?),
@@ -128,7 +128,7 @@ impl Conversation for Local {
         let reply = Reply {
             session: session.id().to_owned(),
             why: in_words(&reply.why),
-            explanation: serde_json::to_value(&reply.why).ok(),
+            explanation: explain.then(|| serde_json::to_value(&reply.why)).transpose()?,
             interaction: reply.interaction,
             text: reply.text,
             kind: reply.kind.as_str().to_owned(),

@@ -120,8 +120,7 @@ impl Service {
             what: "session",
             id: request.session.clone().unwrap_or_default(),
         })?;
-        let mut reply = lock(&conversation).respond(&request.message).map_err(unanswered)?;
-        reply.explanation = reply.explanation.filter(|_| request.explain);
+        let reply = lock(&conversation).respond(&request.message, request.explain).map_err(unanswered)?;
         let now = Timestamp::now();
         lock(&self.sessions).insert(reply.session.clone(), Open { conversation, last: now });
         lock(&self.turns).insert(reply.interaction.clone(), reply.session.clone());

@@ -56,17 +56,19 @@ pub(crate) struct Loaded {
 
 /// What is known of a text, and what follows from it.
 #[derive(Debug, Clone)]
-pub(crate) struct Understanding {
+pub(crate) struct Understanding<'a> {
     pub prediction: Prediction,
     pub evidence: Evidence,
     pub decision: Decision,
+    /// The passages nearest to it, nearest first.
+    pub passages: Vec<Found<'a>>,
 }
 
-impl Understanding {
+impl Understanding<'_> {
     /// What is known of nothing.
     pub fn nothing() -> Self {
         let decision = Decision::Abstain { reason: crate::decision::Unknown::Unsure, confidence: 0.0 };
-        Self { prediction: Prediction::default(), evidence: Evidence::default(), decision }
+        Self { prediction: Prediction::default(), evidence: Evidence::default(), decision, passages: Vec::new() }
     }
 }
 
@@ -101,7 +103,7 @@ impl Loaded {
     }
 
     /// Weighs everything that is known about a text.
-    pub fn understand(&self, text: &str, prediction: Prediction) -> Understanding {
+    pub fn understand(&self, text: &str, prediction: Prediction) -> Understanding<'_> {
         let neighbour = |entry: usize, similarity: f32| {
             let Entry { meaning, .. } = self.memory.entry(entry)?;
             let label = match meaning {
@@ -125,26 +127,23 @@ impl Loaded {
             similarity,
             known_to_head: self.model.labels().function_id(name).is_some(),
         });
+        let passages = self.knowledge.nearest_passages(&prediction.embedding, READ_PASSAGES);
         let evidence = Evidence {
             head: prediction.function.clone().map(|function| (function, prediction.confidence)),
             exact,
             nearest: nearest.collect(),
             prototypes: prototypes.collect(),
-            passage: self.knowledge.nearest(&prediction.embedding).map(|found| found.similarity),
+            passage: passages.first().map(|found| found.similarity),
             question: is_question(text),
         };
         let decision = decide(&evidence, &self.thresholds);
-        Understanding { prediction, evidence, decision }
-    }
-
-    pub fn passage(&self, prediction: &Prediction) -> Option<Found<'_>> {
-        self.knowledge.nearest(&prediction.embedding)
+        Understanding { prediction, evidence, decision, passages }
     }
 
     /// The answer to a question from the passages nearest to it.
-    pub fn read_passages(&self, question: &str, prediction: &Prediction) -> Option<PassageAnswer<'_>> {
-        let mut found = self.knowledge.nearest_passages(&prediction.embedding, READ_PASSAGES);
-        found.retain(|found| found.similarity >= self.thresholds.knowledge);
+    pub fn read_passages<'a>(&self, question: &str, passages: &[Found<'a>]) -> Option<PassageAnswer<'a>> {
+        let near = passages.iter().filter(|found| found.similarity >= self.thresholds.knowledge);
+        let found = near.cloned().collect();
         let thresholds = ReadingThresholds {
             answer: self.model.calibration().answer_threshold(),
             // Between near enough to be read and the same words.

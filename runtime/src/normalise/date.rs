@@ -159,23 +159,25 @@ pub(super) fn weekday(word: &str) -> Option<Weekday> {
     })
 }
 
+/// The names of the months, in order.
+pub(crate) const MONTHS: [&str; 12] = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+];
+
 fn month(word: &str) -> Option<i8> {
-    const NAMES: [&str; 12] = [
-        "january",
-        "february",
-        "march",
-        "april",
-        "may",
-        "june",
-        "july",
-        "august",
-        "september",
-        "october",
-        "november",
-        "december",
-    ];
     let short = if word == "sept" { "sep" } else { word };
-    let at = NAMES.iter().position(|name| *name == word || name[..3] == *short)?;
+    let at = MONTHS.iter().position(|name| *name == word || name[..3] == *short)?;
     i8::try_from(at + 1).ok()
 }
 

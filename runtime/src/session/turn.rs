@@ -254,7 +254,7 @@ impl Turn<'_> {
     }
 
     fn passage_answer(&self, confidence: f32, understanding: &Understanding) -> Outcome {
-        let Some(found) = self.loaded.read_passages(head(self.text), &understanding.prediction) else {
+        let Some(found) = self.loaded.read_passages(head(self.text), &understanding.passages) else {
             let mut outcome = self.abstain(UNSURE, confidence);
             outcome.why.decision = "the nearest passages do not answer".to_owned();
             return outcome;
@@ -372,7 +372,7 @@ impl Turn<'_> {
                 origin: entry.origin.clone(),
             });
         }
-        let passage = self.loaded.passage(&understanding.prediction).map(|found| PassageSource {
+        let passage = understanding.passages.first().map(|found| PassageSource {
             file: found.passage.file.clone(),
             line: found.passage.line,
             heading: found.passage.heading.clone(),

@@ -3,6 +3,7 @@
 use super::lexicon::is_small;
 use super::stance::is_leave;
 use crate::extract::Text;
+use crate::normalise::MONTHS;
 
 /// Why a stretch of words could be a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,7 +195,7 @@ impl Words {
     }
 
     fn is_name(&self, word: usize) -> bool {
-        const NO_NAMES: [&str; 34] = [
+        const NO_NAMES: [&str; 22] = [
             "i",
             "i'm",
             "i'd",
@@ -211,18 +212,6 @@ impl Words {
             "friday",
             "saturday",
             "sunday",
-            "january",
-            "february",
-            "march",
-            "april",
-            "may",
-            "june",
-            "july",
-            "august",
-            "september",
-            "october",
-            "november",
-            "december",
             "am",
             "pm",
             "please",
@@ -230,7 +219,8 @@ impl Words {
             "thank",
             "can",
         ];
-        self.text.is_capital(word) && !NO_NAMES.contains(&self.text.lower(word))
+        let lower = self.text.lower(word);
+        self.text.is_capital(word) && !NO_NAMES.contains(&lower) && !MONTHS.contains(&lower)
     }
 
     /// Whether the first word of a sentence, which always has a capital, is part of a name.

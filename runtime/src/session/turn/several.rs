@@ -34,7 +34,7 @@ struct Part<'a> {
     text: &'a str,
     first: usize,
     last: usize,
-    understanding: Understanding,
+    understanding: Understanding<'a>,
 }
 
 impl Mynah {
