@@ -29,10 +29,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod adamw;
 #[cfg(test)]
 mod answer_tests;
 mod answers;
 mod assess;
+mod autodiff;
 mod background;
 mod batch;
 mod calibrate;
@@ -49,6 +51,8 @@ mod learn;
 mod lineage;
 mod metrics;
 mod mixed;
+mod native;
+mod padded;
 mod paired;
 mod precision;
 mod progress;
@@ -60,6 +64,7 @@ mod run;
 mod schedule;
 mod settings;
 mod squad;
+mod steps;
 mod swap;
 mod trainee;
 mod weights;
@@ -79,3 +84,4 @@ pub use report::{
 };
 pub use settings::{GateSettings, TrainingSettings};
 pub use squad::{Nearness, nearness};
+pub use steps::{StepShape, time_steps};

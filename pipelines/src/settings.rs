@@ -30,6 +30,12 @@ pub struct TrainingSettings {
     pub max_tokens: usize,
     /// Decoupled weight decay of AdamW (arXiv 1711.05101).
     pub weight_decay: f32,
+    /// Decoupled pull towards the weights that training starts from (L2-SP, arXiv 1802.01483); 0 for none.
+    pub start_decay: f32,
+    /// Weight of the distance to what production says of older texts (arXiv 1503.02531); 0 for none.
+    pub distillation_weight: f32,
+    /// What both sides' logits are divided by before they are compared.
+    pub distillation_temperature: f32,
     /// Largest gradient norm of one parameter tensor; larger ones are scaled down to it.
     pub gradient_clip: f32,
     /// Dropout in the encoder.
@@ -85,6 +91,9 @@ impl Default for TrainingSettings {
             batch_size: None,
             max_tokens: 128,
             weight_decay: 0.01,
+            start_decay: 0.0,
+            distillation_weight: 1.0,
+            distillation_temperature: 2.0,
             gradient_clip: 1.0,
             dropout: 0.1,
             head_dropout: 0.1,
