@@ -29,8 +29,8 @@ pub enum Durability {
     Process,
 }
 
-/// How long the thread rests after it synced. Waking it costs a writer about as much as the line itself; the lines of a
-/// rest wake nobody and are synced together.
+/// How long the thread rests after it synced. The lines of a rest are synced together, and their writers need
+/// not wake it.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// The thread that syncs the files of a log; it starts with the first file and ends with the last holder.

@@ -3,7 +3,7 @@
 //! The bit is the sign of the number after the mean of all rows was taken off; of two rows whose cosine similarity is high,
 //! few bits differ (random projections to signs, STOC 2002, doi 10.1145/509907.509965; here the axes are the projections).
 //! Two steps. First the bits of some axes, the *heads*, of all rows: a hundred thousand rows of 384 numbers have 3.1 MB of
-//! them, which a core reads in 40 µs. Whoever is near by them is then scored by all bits against the numbers of the query
+//! them instead of 4.7. Whoever is near by them is then scored by all bits against the numbers of the query
 //! themselves, not their signs: the sum of the query's numbers, in eight bits each, where a row has a one. That orders rows
 //! better than counting differing bits, and costs as little for the few that are left.
 //!
