@@ -178,7 +178,7 @@ impl Run {
             first_trained_layer: settings.frozen_layers.min(input.model.distilbert.transformer.layer.len()),
             engine: Engine::Native,
         };
-        let trainee = freeze(Trainee::new(input.model, objective), settings)?;
+        let trainee = Trainee::new(freeze_model(input.model, settings)?, objective);
         let template = trainee.clone();
         let interrupter = Interrupter::new();
         let is_cancelled = {
@@ -255,17 +255,17 @@ fn best(template: Trainee, directory: &Path) -> Result<(usize, JointModel), Erro
 }
 
 /// Takes the gradients from what `settings` leaves as it is.
-pub(crate) fn freeze(trainee: Trainee, settings: &TrainingSettings) -> Result<Trainee, Error> {
+pub(crate) fn freeze_model(model: JointModel, settings: &TrainingSettings) -> Result<JointModel, Error> {
     let mut frozen = Vec::new();
     if settings.freeze_embeddings || settings.frozen_layers > 0 {
         frozen.push("embeddings".to_string());
     }
     frozen.extend((0..settings.frozen_layers).map(|layer| format!(r"transformer\.layer\.{layer}")));
     if frozen.is_empty() {
-        return Ok(trainee);
+        return Ok(model);
     }
-    let group = group(&format!(r"^model\.distilbert\.({})\.", frozen.join("|")))?;
-    Ok(trainee.freeze_group(group))
+    let group = group(&format!(r"^distilbert\.({})\.", frozen.join("|")))?;
+    Ok(model.freeze_group(group))
 }
 
 /// One schedule for the encoder, others for the heads and, with layer decay, for every layer.

@@ -6,7 +6,7 @@
 //!
 //! ```no_run
 //! use mynah_data::Home;
-//! use mynah_pipelines::{GateSettings, LearnRequest, NoProgress, TrainingSettings, learn};
+//! use mynah_pipelines::{GateSettings, LearnRequest, LearnScope, NoProgress, TrainingSettings, learn};
 //! use mynah_registry::Registry;
 //! use mynah_runtime::Precision;
 //!
@@ -18,7 +18,7 @@
 //!     training: TrainingSettings::default(),
 //!     gate: GateSettings::default(),
 //!     precision: Precision::Int8,
-//!     replay: None,
+//!     scope: LearnScope::Everything,
 //!     force: false,
 //!     fault: mynah_data::fault::none(),
 //! };
@@ -29,6 +29,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod activations;
 mod adamw;
 #[cfg(test)]
 mod answer_tests;
@@ -55,6 +56,7 @@ mod native;
 mod padded;
 mod paired;
 mod precision;
+mod prepare;
 mod progress;
 #[cfg(test)]
 mod reference_tests;
@@ -74,7 +76,7 @@ pub use answers::{AnswerOutcome, AnswerScores, AnswerTraining, evaluate_answers,
 pub use error::Error;
 pub use evaluate::evaluate;
 pub use gate::{Answers, Comparison, Corrections, Evidence, Gate, GateReport, Passed, Rejected, Rule};
-pub use learn::{Counts, LearnOutcome, LearnRequest, StageTime, Verdict, learn, split_examples};
+pub use learn::{Counts, LearnOutcome, LearnRequest, LearnScope, StageTime, Verdict, learn, split_examples};
 pub use lineage::learned_until;
 pub use paired::Paired;
 pub use precision::{PrecisionReport, compare_with_f32};

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::adamw::AdamW;
 use crate::batch::{Batch, EncodedExample};
 use crate::error::Error;
-use crate::fine_tune::{device, freeze};
+use crate::fine_tune::{device, freeze_model};
 use crate::mixed::Mixed;
 use crate::native::Network;
 use crate::settings::TrainingSettings;
@@ -68,7 +68,7 @@ fn time(checkpoint: &Checkpoint, shape: StepShape, budget: Duration) -> Result<D
         ..Objective::default()
     };
     let model = weights::load(checkpoint, &labels, settings.seed, &device())?;
-    let mut trainee = freeze(Trainee::new(model, objective), &settings)?;
+    let mut trainee = Trainee::new(freeze_model(model, &settings)?, objective);
     let mut optimizer = ModuleOptimizer::from(AdamW {
         beta_1: 0.9,
         beta_2: 0.999,

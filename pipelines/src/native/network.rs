@@ -4,6 +4,7 @@ use burn::module::{Param, ParamId};
 use burn::nn;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
+use mynah_registry::Digest;
 
 use super::attention::Heads;
 use super::block::{Block, Norm, Trace};
@@ -302,6 +303,20 @@ impl Network {
 
     fn is_frozen(&self, layer: usize) -> bool {
         self.layers.get(layer).is_some_and(|layer| !layer.is_trained())
+    }
+
+    /// Names everything that [`Self::below_first_trained`] depends on besides the text.
+    pub fn frozen_digest(&self) -> Digest {
+        let embeddings = self.embeddings.as_ref().expect("read with embeddings");
+        let mut bytes = (self.heads.count as u64).to_le_bytes().to_vec();
+        let mut add = |weight: &Weight| bytes.extend(Digest::of(weight.data.as_bytes()).as_bytes());
+        let norm = &embeddings.norm;
+        [&embeddings.words, &embeddings.positions, &norm.gamma, &norm.beta].into_iter().for_each(&mut add);
+        for layer in self.layers.iter().take_while(|layer| !layer.is_trained()) {
+            layer.linears.iter().flat_map(|linear| [&linear.weight, &linear.bias]).for_each(&mut add);
+            layer.norms.iter().flat_map(|norm| [&norm.gamma, &norm.beta]).for_each(&mut add);
+        }
+        Digest::of(&bytes)
     }
 
     /// What enters the first trained layer, `[rows, dim]`, for one text; the same whatever else is computed with it.
