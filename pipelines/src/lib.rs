@@ -47,6 +47,7 @@ mod fine_tune;
 mod gate;
 mod learn;
 mod lineage;
+mod margin;
 mod metrics;
 mod mixed;
 mod paired;
@@ -59,6 +60,7 @@ mod report;
 mod run;
 mod schedule;
 mod settings;
+mod simulate;
 mod squad;
 mod swap;
 mod trainee;
@@ -68,7 +70,9 @@ mod windows;
 pub use answers::{AnswerOutcome, AnswerScores, AnswerTraining, evaluate_answers, train_answers};
 pub use error::Error;
 pub use evaluate::evaluate;
-pub use gate::{Answers, Comparison, Corrections, Evidence, Gate, GateReport, Passed, Rejected, Rule};
+pub use gate::{
+    Answers, Comparison, Corrections, Evidence, Expectations, Gain, Gate, GateReport, Passed, Rejected, Rule,
+};
 pub use learn::{Counts, LearnOutcome, LearnRequest, StageTime, Verdict, learn, split_examples};
 pub use lineage::learned_until;
 pub use paired::Paired;
@@ -78,4 +82,5 @@ pub use report::{
     EvaluationReport, FunctionReport, FunctionScores, OutOfScopeScores, Outcome, SpanScores, Tally, decided,
 };
 pub use settings::{GateSettings, TrainingSettings};
+pub use simulate::{SimulatedCase, SimulatedGate, Simulation, simulate_gate};
 pub use squad::{Nearness, nearness};
