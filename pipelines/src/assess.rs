@@ -10,6 +10,7 @@ use crate::answers::{AnswerOutcome, held_out_answers};
 use crate::corpus::Corpus;
 use crate::error::Error;
 use crate::evaluate::evaluate_each;
+use crate::expect::{CheckedExpectation, check_expectations};
 use crate::gate::{Answers, Comparison, Corrections, Evidence, Expectations};
 use crate::paired::Paired;
 use crate::progress::{NoProgress, Progress};
@@ -28,6 +29,8 @@ pub(crate) struct Judged {
     answers: Vec<AnswerOutcome>,
     /// Whether each correction is right.
     corrections: Vec<bool>,
+    /// What it makes of the pinned sentences.
+    pub expectations: Vec<CheckedExpectation>,
     labels: Labels,
 }
 
@@ -42,7 +45,9 @@ impl Judged {
             .collect();
         let (scores, answers) = held_out_answers(model, &corpus.questions)?.unzip();
         report.answers = scores;
-        Ok(Self { report, held_out, answers: answers.unwrap_or_default(), corrections, labels: model.labels().clone() })
+        let expectations = check_expectations(model, &corpus.functions, &corpus.expectations);
+        let (answers, labels) = (answers.unwrap_or_default(), model.labels().clone());
+        Ok(Self { report, held_out, answers, corrections, expectations, labels })
     }
 
     /// Whether `example` could be right: its function and its arguments are among the labels.
@@ -90,7 +95,7 @@ impl Assessment<'_> {
             latency_ms: latency_ms(self.model, &texts),
             size_mb: self.size_bytes as f64 / 1e6,
             corrections: self.corrections(),
-            expectations: Expectations::default(),
+            expectations: self.expectations(),
             new_labels: self.new_labels,
             answers: self.answers(),
             production: self.production.map(|production| compare(&dataset.held_out, self.candidate, production)),
@@ -122,6 +127,12 @@ impl Assessment<'_> {
             }
         }
         corrections
+    }
+
+    fn expectations(&self) -> Expectations {
+        let checked = &self.candidate.expectations;
+        let missed = checked.iter().filter(|one| !one.right).map(ToString::to_string).collect();
+        Expectations { n: checked.len(), missed }
     }
 
     /// The held-out questions, answered by both when production has an answer head.

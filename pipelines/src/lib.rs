@@ -42,6 +42,7 @@ mod distilbert;
 mod dropout;
 mod error;
 mod evaluate;
+mod expect;
 mod files;
 mod fine_tune;
 mod gate;
@@ -70,6 +71,7 @@ mod windows;
 pub use answers::{AnswerOutcome, AnswerScores, AnswerTraining, evaluate_answers, train_answers};
 pub use error::Error;
 pub use evaluate::evaluate;
+pub use expect::{CheckedExpectation, check_expectations};
 pub use gate::{
     Answers, Comparison, Corrections, Evidence, Expectations, Gain, Gate, GateReport, Passed, Rejected, Rule,
 };

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod benchmark;
 pub mod chat;
 pub mod evaluate;
+pub mod expect;
 pub mod import;
 pub mod init;
 pub mod log;

@@ -25,7 +25,7 @@ pub struct Corrections {
 pub struct Expectations {
     /// How many there are.
     pub n: usize,
-    /// Those that the candidate has wrong: the text, and what it makes of it.
+    /// Those that the candidate has wrong, each in words: the text, what it makes of it, what was expected.
     pub missed: Vec<String>,
 }
 

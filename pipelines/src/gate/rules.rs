@@ -178,7 +178,10 @@ impl Gate<'_> {
             ),
         };
         if !lost.is_empty() {
-            detail.push_str(&format!("; right before and wrong now: {}", named(lost)));
+            detail.push_str(&format!(
+                "; right before and wrong now: {}",
+                named(lost.iter().map(|text| format!("{text:?}")))
+            ));
         }
         Rule {
             name: "corrections".into(),
@@ -196,7 +199,11 @@ impl Gate<'_> {
         let detail = match expectations.missed.is_empty() {
             true => format!("all {} pinned sentences right", expectations.n),
             false => {
-                format!("{right} of {} pinned sentences right; missed: {}", expectations.n, named(&expectations.missed))
+                format!(
+                    "{right} of {} pinned sentences right; missed: {}",
+                    expectations.n,
+                    named(expectations.missed.iter().cloned())
+                )
             }
         };
         (expectations.n > 0).then(|| Rule {
@@ -270,11 +277,12 @@ struct Verdict {
     why: String,
 }
 
-/// The first few texts, in quotation marks.
-fn named(texts: &[String]) -> String {
-    let mut names: Vec<String> = texts.iter().take(NAMED).map(|text| format!("{text:?}")).collect();
-    if texts.len() > NAMED {
-        names.push(format!("and {} more", texts.len() - NAMED));
+/// The first few of them, and how many more there are.
+fn named(all: impl ExactSizeIterator<Item = String>) -> String {
+    let more = all.len().saturating_sub(NAMED);
+    let mut names: Vec<String> = all.take(NAMED).collect();
+    if more > 0 {
+        names.push(format!("and {more} more"));
     }
     names.join(", ")
 }

@@ -79,7 +79,7 @@ fn every_rule_refuses_alone() {
     assert_eq!(with(|e| e.corrections.candidate_right = 2), ["corrections"]);
     assert_eq!(with(|e| e.size_mb = 1e6), ["budget"]);
     assert_eq!(with(|e| e.corrections = Corrections::default()), ["better"]);
-    let pinned = Expectations { n: 9, missed: vec!["lights off".into()] };
+    let pinned = Expectations { n: 9, missed: vec!["\"lights off\" is lights_on instead of lights_off".into()] };
     assert_eq!(with(|e| e.expectations = pinned.clone()), ["expectations"]);
     assert!(with(|e| e.expectations = Expectations { n: 9, missed: Vec::new() }).is_empty());
 }
