@@ -8,6 +8,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use mynah_runtime::Precision;
 
 use crate::commands::benchmark::BenchmarkCommand;
+use crate::commands::expect::ExpectCommand;
+use crate::commands::simulate::SimulateCommand;
 use crate::failure::EXIT_STATUSES;
 
 /// The whole command line.
@@ -120,6 +122,12 @@ pub enum Command {
     Log(LogCommand),
     /// What is in production, what is new, what runs
     Status,
+    /// Pin sentences with their call: no version that gets one wrong is promoted
+    #[command(subcommand)]
+    Expect(ExpectCommand),
+    /// Try the rules on made-up candidates whose worth is known
+    #[command(subcommand)]
+    Simulate(SimulateCommand),
     /// Measure, as BENCHMARKS.md does
     #[command(subcommand)]
     Benchmark(BenchmarkCommand),

@@ -32,7 +32,7 @@ pub const EXIT_STATUSES: &str = "Exit statuses:
   1    an error; see the lines `error:` and `hint:`
   2    the command line or the settings are wrong
   3    partial: some lines of the input were skipped and reported
-  4    train: the gate refused the candidate, production stays
+  4    train: the gate refused the candidate, production stays; expect check: a pinned sentence is missed
   5    train: there was nothing new to learn
   130  interrupted";
 

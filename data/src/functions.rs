@@ -348,7 +348,7 @@ impl<'a> Reader<'a> {
 }
 
 /// Names the known word that the unknown one is most like.
-fn nearest_hint(unknown: &str, known: &[&str]) -> Option<String> {
+pub(crate) fn nearest_hint(unknown: &str, known: &[&str]) -> Option<String> {
     known
         .iter()
         .map(|word| (strsim::damerau_levenshtein(unknown, word), word))

@@ -50,6 +50,7 @@ pub mod dataset;
 mod durable;
 pub mod error;
 pub mod example;
+pub mod expectations;
 pub mod fault;
 pub mod functions;
 pub mod home;
@@ -73,6 +74,7 @@ pub use example::{
     AnswerSpan, Example, OUT_OF_SCOPE, QuestionExample, RetrievalPair, Slot, SlotError, Source, SplitName,
     TaughtAnswer, UnknownSplit, check_slots,
 };
+pub use expectations::{Expectation, Expectations};
 pub use fault::FaultPoint;
 pub use functions::{Function, Functions, FunctionsError};
 pub use home::{Home, HomeLock};

@@ -1,7 +1,8 @@
 //! What the gate judges a candidate by, gathered from its answers and production's.
 
+use jiff::Timestamp;
 use mynah_data::{Example, OUT_OF_SCOPE};
-use mynah_runtime::Model;
+use mynah_runtime::{Labels, Model};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
@@ -9,7 +10,8 @@ use crate::answers::{AnswerOutcome, held_out_answers};
 use crate::corpus::Corpus;
 use crate::error::Error;
 use crate::evaluate::evaluate_each;
-use crate::gate::{Answers, Comparison, Corrections, Evidence};
+use crate::expect::{CheckedExpectation, check_expectations};
+use crate::gate::{Answers, Comparison, Corrections, Evidence, Expectations};
 use crate::paired::Paired;
 use crate::progress::{NoProgress, Progress};
 use crate::report::{EvaluationReport, Outcome};
@@ -25,7 +27,11 @@ pub(crate) struct Judged {
     pub report: EvaluationReport,
     held_out: Vec<Outcome>,
     answers: Vec<AnswerOutcome>,
-    corrections: usize,
+    /// Whether each correction is right.
+    corrections: Vec<bool>,
+    /// What it makes of the pinned sentences.
+    pub expectations: Vec<CheckedExpectation>,
+    labels: Labels,
 }
 
 impl Judged {
@@ -33,14 +39,24 @@ impl Judged {
     pub fn of(model: &Model, version: &str, corpus: &Corpus, progress: &dyn Progress) -> Result<Self, Error> {
         let (mut report, held_out) = evaluate_each(model, version, &corpus.dataset.held_out, progress)?;
         let (_, outcomes) = evaluate_each(model, version, &corpus.corrections, &NoProgress)?;
-        let right = outcomes
-            .iter()
-            .zip(&corpus.corrections)
-            .filter(|(outcome, example)| if example.slots.is_empty() { outcome.function_right } else { outcome.exact });
-        let corrections = right.count();
+        let right = outcomes.iter().zip(&corpus.corrections);
+        let corrections = right
+            .map(|(outcome, example)| if example.slots.is_empty() { outcome.function_right } else { outcome.exact })
+            .collect();
         let (scores, answers) = held_out_answers(model, &corpus.questions)?.unzip();
         report.answers = scores;
-        Ok(Self { report, held_out, answers: answers.unwrap_or_default(), corrections })
+        let expectations = check_expectations(model, &corpus.functions, &corpus.expectations);
+        let (answers, labels) = (answers.unwrap_or_default(), model.labels().clone());
+        Ok(Self { report, held_out, answers, corrections, expectations, labels })
+    }
+
+    /// Whether `example` could be right: its function and its arguments are among the labels.
+    fn knows(&self, example: &Example) -> bool {
+        self.labels.function_id(&example.function).is_some()
+            && example
+                .slots
+                .iter()
+                .all(|slot| self.labels.tags.iter().any(|tag| tag.strip_prefix("B-") == Some(&slot.name)))
     }
 }
 
@@ -58,6 +74,8 @@ pub(crate) struct Assessment<'a> {
     pub new_labels: usize,
     /// Whether the candidate answers from passages and its parent could not.
     pub new_answers: bool,
+    /// When the last label was given that production learned from.
+    pub since: Option<Timestamp>,
     /// Size of the candidate's files.
     pub size_bytes: u64,
 }
@@ -76,11 +94,8 @@ impl Assessment<'_> {
             precision: report.precision.clone(),
             latency_ms: latency_ms(self.model, &texts),
             size_mb: self.size_bytes as f64 / 1e6,
-            corrections: Corrections {
-                n: self.corpus.corrections.len(),
-                candidate_right: self.candidate.corrections,
-                production_right: self.production.map_or(0, |production| production.corrections),
-            },
+            corrections: self.corrections(),
+            expectations: self.expectations(),
             new_labels: self.new_labels,
             answers: self.answers(),
             production: self.production.map(|production| compare(&dataset.held_out, self.candidate, production)),
@@ -96,6 +111,30 @@ pub(crate) fn texts_to_measure(corpus: &Corpus) -> Vec<&str> {
 }
 
 impl Assessment<'_> {
+    /// Every correction of the log, those that earlier versions learned included.
+    fn corrections(&self) -> Corrections {
+        let examples = &self.corpus.corrections;
+        let before = self.production.map(|production| production.corrections.as_slice());
+        let before = before.unwrap_or_default().iter().copied().chain(std::iter::repeat(false));
+        let mut corrections = Corrections { n: examples.len(), ..Corrections::default() };
+        for ((example, right), was_right) in examples.iter().zip(&self.candidate.corrections).zip(before) {
+            corrections.candidate_right += usize::from(*right);
+            corrections.production_right += usize::from(was_right);
+            let is_new = example.at.zip(self.since).is_none_or(|(at, since)| at > since);
+            corrections.newly_right += usize::from(*right && !was_right && is_new);
+            if was_right && !right {
+                corrections.lost.push(example.text.clone());
+            }
+        }
+        corrections
+    }
+
+    fn expectations(&self) -> Expectations {
+        let checked = &self.candidate.expectations;
+        let missed = checked.iter().filter(|one| !one.right).map(ToString::to_string).collect();
+        Expectations { n: checked.len(), missed }
+    }
+
     /// The held-out questions, answered by both when production has an answer head.
     fn answers(&self) -> Option<Answers> {
         let none = self.candidate.report.answers.is_none();
@@ -145,9 +184,13 @@ fn compare(examples: &[Example], candidate: &Judged, production: &Judged) -> Com
         .into_iter()
         .map(|name| (name.clone(), paired(&|example| example.function == *name, &|o| o.function_right)))
         .collect();
+    // Out of scope is nobody's function, and known even to a version that was never taught any.
+    let known = |example: &Example| example.function == OUT_OF_SCOPE || production.knows(example);
     Comparison {
         exact_match: production.report.exact_match,
         exact: paired(&|_| true, &|outcome| outcome.exact),
+        known: paired(&known, &|outcome| outcome.exact),
+        new: paired(&|example| !known(example), &|outcome| outcome.exact),
         out_of_scope: paired(&|example| example.function == OUT_OF_SCOPE, &|outcome| !outcome.accepted),
         functions,
     }

@@ -1,13 +1,14 @@
 //! Everything labelled in a home, split, with the labels that a model of it needs.
 
 use jiff::Timestamp;
-use mynah_data::{Dataset, Example, Functions, Home, Log, Questions, Slot, Source, SplitName};
+use mynah_data::{Dataset, Example, Expectations, Functions, Home, Log, Questions, Slot, Source, SplitName};
 use mynah_registry::Digest;
 use mynah_runtime::Labels;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::batch::shuffle;
 use crate::error::Error;
+use crate::expect;
 
 /// A new correction is seen no more often than this in one epoch.
 const MOST_REPEATS: usize = 12;
@@ -21,6 +22,10 @@ pub struct Corpus {
     pub corrections: Vec<Example>,
     /// Imported questions on passages, split.
     pub questions: Questions,
+    /// What every version has to get right, and none is trained on.
+    pub expectations: Expectations,
+    /// The functions of `functions.json`.
+    pub functions: Functions,
 }
 
 impl Corpus {
@@ -30,10 +35,11 @@ impl Corpus {
     /// # Errors
     /// A file that cannot be read or is not what it should be.
     pub fn gather(home: &Home) -> Result<Self, Error> {
-        let mut examples = match home.functions_path().exists() {
-            true => Functions::load(&home.functions_path())?.examples(),
-            false => Vec::new(),
+        let functions = match home.functions_path().exists() {
+            true => Functions::load(&home.functions_path())?,
+            false => Functions::default(),
         };
+        let mut examples = functions.examples();
         for example in mynah_data::imported_examples(home)? {
             examples.push(example?);
         }
@@ -41,8 +47,11 @@ impl Corpus {
         let corrections: Vec<Example> =
             labelled.examples.iter().filter(|example| example.source == Source::Corrected).cloned().collect();
         examples.extend(labelled.examples);
+        let expectations = expect::load(home, &examples.iter().map(|example| example.function.as_str()).collect())?;
+        expectations.hold_out(&mut examples);
         let questions = mynah_data::imported_questions(home)?.collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { dataset: Dataset::build(examples), corrections, questions: Questions::build(questions) })
+        let (dataset, questions) = (Dataset::build(examples), Questions::build(questions));
+        Ok(Self { dataset, corrections, questions, expectations, functions })
     }
 
     /// The digest of everything that is learned from; without questions that of the examples.

@@ -397,6 +397,7 @@ impl Learning<'_> {
             production: before.as_ref(),
             new_labels: new_labels.len(),
             new_answers: model.has_answers() && !checkpoint.has("qa_outputs.weight"),
+            since,
             size_bytes: version.manifest.size_bytes(),
         };
         let evidence = assessment.evidence();

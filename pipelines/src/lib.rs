@@ -45,11 +45,13 @@ mod distilbert;
 mod dropout;
 mod error;
 mod evaluate;
+mod expect;
 mod files;
 mod fine_tune;
 mod gate;
 mod learn;
 mod lineage;
+mod margin;
 mod metrics;
 mod mixed;
 mod native;
@@ -65,6 +67,7 @@ mod report;
 mod run;
 mod schedule;
 mod settings;
+mod simulate;
 mod squad;
 mod steps;
 mod swap;
@@ -75,7 +78,10 @@ mod windows;
 pub use answers::{AnswerOutcome, AnswerScores, AnswerTraining, evaluate_answers, train_answers};
 pub use error::Error;
 pub use evaluate::evaluate;
-pub use gate::{Answers, Comparison, Corrections, Evidence, Gate, GateReport, Passed, Rejected, Rule};
+pub use expect::{CheckedExpectation, check_expectations};
+pub use gate::{
+    Answers, Comparison, Corrections, Evidence, Expectations, Gain, Gate, GateReport, Passed, Rejected, Rule,
+};
 pub use learn::{Counts, LearnOutcome, LearnRequest, LearnScope, StageTime, Verdict, learn, split_examples};
 pub use lineage::learned_until;
 pub use paired::Paired;
@@ -85,5 +91,6 @@ pub use report::{
     EvaluationReport, FunctionReport, FunctionScores, OutOfScopeScores, Outcome, SpanScores, Tally, decided,
 };
 pub use settings::{GateSettings, TrainingSettings};
+pub use simulate::{SimulatedCase, SimulatedGate, Simulation, simulate_gate};
 pub use squad::{Nearness, nearness};
 pub use steps::{StepShape, time_steps};

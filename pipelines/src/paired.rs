@@ -26,6 +26,17 @@ impl Paired {
         (self.fixed as f64 - self.broken as f64) / self.n.max(1) as f64
     }
 
+    /// How many more were broken than fixed.
+    pub fn net_loss(&self) -> usize {
+        self.broken.saturating_sub(self.fixed)
+    }
+
+    /// Probability of counts that speak at least as clearly against a loss of `margin`, in (0, 1), if the candidate
+    /// really lost that much: exact for small sets, see the module `margin`. Small: such a loss is ruled out.
+    pub fn p_loss(&self, margin: f64) -> f64 {
+        crate::margin::p_loss(self, margin)
+    }
+
     /// Probability of at least as many broken among the changed examples if both versions were
     /// equally good: the exact one-sided McNemar test.
     pub fn p_worse(&self) -> f64 {
@@ -36,6 +47,18 @@ impl Paired {
     pub fn p_better(&self) -> f64 {
         at_least(self.fixed, self.fixed + self.broken)
     }
+}
+
+/// The level at which each of several comparisons is held so that, were nothing different, all of them together would err
+/// with probability `level` at most: that divided by the comparisons that could reach it at all (Tarone 1990, doi
+/// 10.2307/2531456). A comparison with c changed examples cannot have a p value below 2^-c.
+pub(crate) fn shared_level<'a>(level: f64, comparisons: impl Iterator<Item = &'a Paired>) -> f64 {
+    let smallest: Vec<f64> =
+        comparisons.map(|paired| 0.5f64.powi((paired.fixed + paired.broken).min(1000) as i32)).collect();
+    (1..=smallest.len().max(1))
+        .map(|parts| (parts, level / parts as f64))
+        .find(|(parts, share)| smallest.iter().filter(|p| **p <= *share).count() <= *parts)
+        .map_or(level, |(_, share)| share)
 }
 
 /// P(X >= k) for X ~ Binomial(n, 1/2), summed in logarithms.
@@ -67,6 +90,20 @@ mod tests {
         assert!((at_least(3, 4) - 5.0 / 16.0).abs() < 1e-12);
         assert_eq!(at_least(0, 0), 1.0);
         assert!((at_least(5000, 10_000) - 0.504).abs() < 1e-3);
+    }
+
+    #[test]
+    fn comparisons_that_can_show_nothing_cost_nothing() {
+        let changed = |counts: &[usize]| -> Vec<Paired> {
+            counts.iter().map(|broken| Paired { n: 30, fixed: 0, broken: *broken }).collect()
+        };
+        // 2^-4 = 0.0625 could be below 0.1; of two such neither could be below 0.05, so one part is enough.
+        assert_eq!(shared_level(0.1, changed(&[4]).iter()), 0.1);
+        assert_eq!(shared_level(0.1, changed(&[4, 4]).iter()), 0.05);
+        // A hundred functions with one changed example each stand in nobody's way.
+        assert_eq!(shared_level(0.1, changed(&[&[5][..], &[1; 100]].concat()).iter()), 0.1);
+        assert_eq!(shared_level(0.1, changed(&[9, 9, 9]).iter()), 0.1 / 3.0);
+        assert_eq!(shared_level(0.1, [].iter()), 0.1);
     }
 
     #[test]

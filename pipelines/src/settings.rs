@@ -166,15 +166,28 @@ impl TrainingSettings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GateSettings {
-    /// How much of the held-out exact match a candidate may lose, in [0, 1].
+    /// The loss of held-out exact match that has to be ruled out, in [0, 1], by an exact paired test. Of candidates that lost
+    /// as much, `significance` at most get through.
     pub margin: f64,
-    /// Significance at which a loss beyond the margin counts as real rather than noise.
+    /// Level of both sides of that: at which a loss, however small, is shown, and at which one of the margin is ruled out.
+    /// 0.025 stands for the 95 % interval: it must reach above zero, and must not reach down to the margin.
     pub significance: f64,
+    /// Held-out examples below which hardly any loss can be ruled out, so that one net broken example is let pass instead,
+    /// whatever the reason to promote. Above, a candidate that is as good but changes much is refused more often than not;
+    /// below, one that lost two points gets through in a quarter to half of the cases (`mynah simulate gate`). A refused one is
+    /// tried again with the next labels, and memory answers corrections meanwhile.
+    pub few_examples: usize,
+    /// Level at which a better held-out score is a reason to promote; exact match and answers share it.
+    pub better_significance: f64,
+    /// Level at which the fall of a part (a function, the out-of-scope texts) counts as real; the functions that could
+    /// reach it share it.
+    pub part_significance: f64,
     /// How much of its held-out recall a single function may lose, in [0, 1].
     pub function_allowance: f64,
     /// Held-out examples below which a function is not judged alone.
     pub function_min_examples: usize,
-    /// Share of the corrections that the candidate must have right without memory, in [0, 1].
+    /// Share of the corrections that the candidate must have right without memory, in [0, 1]. Beside that, one that
+    /// production has right must not be wrong.
     pub corrections_right: f64,
     /// How much the share of accepted out-of-scope texts may rise, in [0, 1].
     pub out_of_scope_allowance: f64,
@@ -192,8 +205,11 @@ pub struct GateSettings {
 impl Default for GateSettings {
     fn default() -> Self {
         Self {
-            margin: 0.01,
-            significance: 0.1,
+            margin: 0.02,
+            significance: 0.025,
+            few_examples: 500,
+            better_significance: 0.05,
+            part_significance: 0.1,
             function_allowance: 0.10,
             function_min_examples: 8,
             corrections_right: 0.9,

@@ -4,12 +4,14 @@ pub mod bench;
 pub mod benchmark;
 pub mod chat;
 pub mod evaluate;
+pub mod expect;
 pub mod import;
 pub mod init;
 pub mod log;
 pub mod models;
 pub mod predict;
 pub mod quickstart;
+pub mod simulate;
 pub mod status;
 pub mod train;
 

@@ -7,6 +7,7 @@ mod dialogue;
 mod home;
 mod hub;
 mod hub_server;
+mod judging;
 mod measures;
 mod service;
 mod whole_loop;

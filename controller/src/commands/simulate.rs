@@ -1,0 +1,146 @@
+//! `mynah simulate`: how often the gate errs, on candidates whose worth is known.
+
+use clap::{Args, Subcommand};
+use mynah_pipelines::{SimulatedCase, SimulatedGate, Simulation, simulate_gate};
+use serde::Serialize;
+
+use super::Context;
+use crate::failure::{Exit, Stopped, usage};
+use crate::interrupt::Interrupt;
+use crate::output::{percent, table};
+
+/// The commands below `simulate`.
+#[derive(Debug, Subcommand)]
+pub enum SimulateCommand {
+    /// The gate, with the settings of [gate]: what it promotes and refuses, by the size of the held-out set
+    #[command(
+        after_help = "Every candidate is made up: as good as production, better or worse by so many points, with or without a newly\n\
+        learned correction. `churn` is the share of the examples on which an equal candidate differs in being right: half of them\n\
+        fixed, half broken. Needs no home; a home's [gate] is used where there is one.\n\n\
+        Columns: `equal` promoted because a score seemed better, and for no reason at all; `equal+` (with a newly learned correction)\n\
+        promoted; `-2` and `-5` points, and one function -40 points, with a newly learned correction: refused; `+2` and `+5` points:\n\
+        promoted.\n\n\
+        Examples:\n  mynah simulate gate\n  mynah simulate gate --examples 1000 --churn 0.06 --json"
+    )]
+    Gate(SimulateGateArgs),
+}
+
+/// Flags of `simulate gate`.
+#[derive(Debug, Args)]
+pub struct SimulateGateArgs {
+    /// Held-out examples
+    #[arg(long, default_value = "80,100,300,1000,3000", value_delimiter = ',', value_name = "N,…")]
+    pub examples: Vec<usize>,
+    /// Candidates of every kind
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    pub candidates: usize,
+    /// Production's share of right answers
+    #[arg(long, default_value_t = 0.9, value_name = "SHARE")]
+    pub accuracy: f64,
+    /// Share of the examples that an equally good candidate answers differently in being right
+    #[arg(long, default_value = "0.02,0.06,0.1", value_delimiter = ',', value_name = "SHARE,…")]
+    pub churn: Vec<f64>,
+    /// Functions, with equally many examples each
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub functions: usize,
+    /// Old corrections, which are checked too
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub corrections: usize,
+    /// Seed of the draws
+    #[arg(long, default_value_t = 42)]
+    pub seed: u64,
+}
+
+/// One size of the held-out set, at one churn.
+#[derive(Debug, Serialize)]
+struct Row {
+    simulation: Simulation,
+    cases: Vec<SimulatedGate>,
+}
+
+impl Row {
+    fn share(&self, case: SimulatedCase, count: impl Fn(&SimulatedGate) -> usize) -> f64 {
+        let found = self.cases.iter().find(|simulated| simulated.case == case);
+        found.map_or(0.0, |simulated| count(simulated) as f64 / simulated.candidates.max(1) as f64)
+    }
+}
+
+/// Simulates and prints one row a size and churn.
+///
+/// # Errors
+/// When a share is none, or the user stopped it.
+pub fn run(context: &Context, command: &SimulateCommand, interrupt: &Interrupt) -> anyhow::Result<Exit> {
+    let SimulateCommand::Gate(args) = command;
+    for (name, share) in args.churn.iter().map(|churn| ("--churn", *churn)).chain([("--accuracy", args.accuracy)]) {
+        if !(0.0..=1.0).contains(&share) {
+            return Err(usage(
+                format!("{name} is {share}, but is a share"),
+                "give a number between 0 and 1".to_owned(),
+            ));
+        }
+    }
+    let mut rows = Vec::new();
+    for &examples in &args.examples {
+        for &churn in &args.churn {
+            let simulation = Simulation {
+                examples,
+                candidates: args.candidates,
+                accuracy: args.accuracy,
+                churn,
+                functions: args.functions,
+                corrections: args.corrections,
+                seed: args.seed,
+            };
+            let mut cases = Vec::new();
+            for case in SimulatedCase::ALL {
+                if interrupt.is_asked() {
+                    return Err(Stopped("the simulation was stopped").into());
+                }
+                cases.push(simulate_gate(&context.settings.gate, &simulation, case));
+            }
+            rows.push(Row { simulation, cases });
+        }
+    }
+    if context.output.json {
+        context.output.value(&serde_json::json!({"gate": context.settings.gate, "rows": rows}))?;
+        return Ok(Exit::Done);
+    }
+    let style = context.output.style;
+    for line in table(&cells(&rows), |row, _, cell| if row == 0 { style.dim(cell) } else { cell }) {
+        context.output.line(line)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn cells(rows: &[Row]) -> Vec<Vec<String>> {
+    use SimulatedCase as Case;
+    let head = [
+        "held out",
+        "churn",
+        "equal: better",
+        "equal: noise",
+        "equal+: promoted",
+        "-2: refused",
+        "-5: refused",
+        "function: refused",
+        "+2: promoted",
+        "+5: promoted",
+    ];
+    let mut cells = vec![head.map(str::to_owned).to_vec()];
+    let refused = |simulated: &SimulatedGate| simulated.candidates - simulated.promoted;
+    cells.extend(rows.iter().map(|row| {
+        vec![
+            row.simulation.examples.to_string(),
+            percent(row.simulation.churn),
+            percent(row.share(Case::Equal, |it| it.because_better)),
+            percent(row.share(Case::Equal, |it| it.for_noise)),
+            percent(row.share(Case::EqualWithCorrection, |it| it.promoted)),
+            percent(row.share(Case::LostTwoPoints, refused)),
+            percent(row.share(Case::LostFivePoints, refused)),
+            percent(row.share(Case::LostFunction, refused)),
+            percent(row.share(Case::GainedTwoPoints, |it| it.promoted)),
+            percent(row.share(Case::GainedFivePoints, |it| it.promoted)),
+        ]
+    }));
+    cells
+}
