@@ -37,6 +37,8 @@ mod answers;
 mod assess;
 mod autodiff;
 mod background;
+mod backtest;
+
 mod batch;
 mod calibrate;
 mod candidate;
@@ -66,6 +68,7 @@ mod renderer;
 mod report;
 mod run;
 mod schedule;
+mod sessions;
 mod settings;
 mod simulate;
 mod squad;
@@ -76,6 +79,7 @@ mod weights;
 mod windows;
 
 pub use answers::{AnswerOutcome, AnswerScores, AnswerTraining, evaluate_answers, train_answers};
+pub use backtest::{Arm, ArmReport, Backtest, SessionPoint};
 pub use error::Error;
 pub use evaluate::evaluate;
 pub use expect::{CheckedExpectation, check_expectations};
@@ -90,6 +94,7 @@ pub use progress::{NoProgress, Progress, Stage};
 pub use report::{
     EvaluationReport, FunctionReport, FunctionScores, OutOfScopeScores, Outcome, SpanScores, Tally, decided,
 };
+pub use sessions::{SessionOrder, Sessions};
 pub use settings::{GateSettings, TrainingSettings};
 pub use simulate::{SimulatedCase, SimulatedGate, Simulation, simulate_gate};
 pub use squad::{Nearness, nearness};
