@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::answers::{AnswerOutcome, held_out_answers};
 use crate::corpus::Corpus;
 use crate::error::Error;
-use crate::evaluate::evaluate_each;
+use crate::evaluate::{Answered, evaluate_each};
 use crate::expect::{CheckedExpectation, check_expectations};
 use crate::gate::{Answers, Comparison, Corrections, Evidence, Expectations};
 use crate::paired::Paired;
@@ -25,7 +25,8 @@ const LATENCY_TEXTS: usize = 40;
 pub(crate) struct Judged {
     /// Held-out scores.
     pub report: EvaluationReport,
-    held_out: Vec<Outcome>,
+    /// What it made of every held-out example.
+    pub held_out: Vec<Answered>,
     answers: Vec<AnswerOutcome>,
     /// Whether each correction is right.
     corrections: Vec<bool>,
@@ -41,7 +42,10 @@ impl Judged {
         let (_, outcomes) = evaluate_each(model, version, &corpus.corrections, &NoProgress)?;
         let right = outcomes.iter().zip(&corpus.corrections);
         let corrections = right
-            .map(|(outcome, example)| if example.slots.is_empty() { outcome.function_right } else { outcome.exact })
+            .map(|(answered, example)| {
+                let outcome = answered.outcome;
+                if example.slots.is_empty() { outcome.function_right } else { outcome.exact }
+            })
             .collect();
         let (scores, answers) = held_out_answers(model, &corpus.questions)?.unzip();
         report.answers = scores;
@@ -174,7 +178,7 @@ fn compare(examples: &[Example], candidate: &Judged, production: &Judged) -> Com
     let paired = |keep: &dyn Fn(&Example) -> bool, right: &dyn Fn(&Outcome) -> bool| {
         let side = |judged: &Judged| -> Vec<bool> {
             let kept = examples.iter().zip(&judged.held_out).filter(|(example, _)| keep(example));
-            kept.map(|(_, outcome)| right(outcome)).collect()
+            kept.map(|(_, answered)| right(&answered.outcome)).collect()
         };
         Paired::count(side(candidate).into_iter(), side(production).into_iter())
     };

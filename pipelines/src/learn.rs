@@ -3,7 +3,7 @@
 use mynah_data::{Example, FaultPoint, Home, SplitName};
 use mynah_registry::{Author, Digest, ManifestDraft, Registry, Version};
 use mynah_runtime::{Calibration, Checkpoint, Labels, Model, Precision};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::fmt;
 use std::time::Instant;
@@ -18,13 +18,14 @@ use crate::corpus::Corpus;
 use crate::error::Error;
 use crate::fine_tune::{self, FineTuneInput, FineTuned, fine_tune};
 use crate::gate::{Evidence, Gate, GateReport, Passed, Rejected};
+use crate::held_out::training_examples;
 use crate::lineage::{answer_provenance, learned_questions, learned_until};
 use crate::precision::compare_with_f32;
 use crate::progress::{Progress, Stage};
 use crate::report::EvaluationReport;
+use crate::report_files::ReportParts;
 use crate::run::{Run, RunStatus};
 use crate::settings::{GateSettings, TrainingSettings};
-use crate::swap::with_swapped_values;
 use crate::weights;
 
 /// What made a version, as its manifest says.
@@ -67,7 +68,7 @@ impl fmt::Debug for LearnRequest {
 }
 
 /// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// The candidate is in production.
@@ -79,7 +80,7 @@ pub enum Verdict {
 }
 
 /// How many examples a run saw.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Training examples.
     pub train: usize,
@@ -131,6 +132,9 @@ pub struct LearnOutcome {
     pub seconds: f64,
     /// The commit of the log that it learned from.
     pub commit: Option<String>,
+    /// Everything about the candidate on the held-out examples, with texts of the home: it stays in the run's directory.
+    #[serde(skip)]
+    pub analysis: Option<Box<ReportParts>>,
 }
 
 /// Runs the whole loop once. The caller holds the home's `train` lock.
@@ -160,7 +164,7 @@ pub fn learn(
         Err(error) => (RunStatus::Failed, Some(error.to_string())),
     };
     if let Ok(outcome) = &result {
-        crate::files::write_json(&run.directory().join("report.json"), outcome)?;
+        outcome.write_report(&run)?;
     }
     let finished = run.finish(status, message);
     let outcome = result?;
@@ -274,11 +278,7 @@ impl Learning<'_> {
         }
         let replay = self.request.replay.filter(|_| is_version);
         let settings = &self.request.training;
-        let epoch = with_swapped_values(
-            corpus.epoch(replay, is_new, settings.correction_repeats, settings.seed),
-            settings.value_swaps,
-            settings.seed,
-        );
+        let epoch = training_examples(&corpus, replay, is_new, settings);
         let tuned = self.fine_tune(&corpus, &epoch, &labels, (&parent, &checkpoint), is_version)?;
 
         let directory = self.run.candidate();
@@ -360,6 +360,7 @@ impl Learning<'_> {
             size_bytes: version.manifest.size_bytes(),
         };
         let evidence = assessment.evidence();
+        let parts = self.clock.time(Stage::Evaluate, || Ok(ReportParts::new(&assessment, &evidence, &version.name)))?;
         let verdict = self.decide(&evidence, &version, current.as_ref())?;
         let (verdict, gate) = match verdict {
             Ok(passed) => (Verdict::Promoted, passed.report().clone()),
@@ -379,6 +380,7 @@ impl Learning<'_> {
             seconds: self.clock.started.elapsed().as_secs_f64(),
             stages: self.clock.stages,
             commit,
+            analysis: Some(Box::new(parts)),
         })
     }
 
@@ -397,6 +399,7 @@ impl Learning<'_> {
             seconds: self.clock.started.elapsed().as_secs_f64(),
             stages: self.clock.stages,
             commit,
+            analysis: None,
         }
     }
 

@@ -29,6 +29,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod analysis;
 #[cfg(test)]
 mod answer_tests;
 mod answers;
@@ -39,6 +40,7 @@ mod calibrate;
 mod candidate;
 mod corpus;
 mod distilbert;
+mod document;
 mod dropout;
 mod error;
 mod evaluate;
@@ -46,11 +48,13 @@ mod expect;
 mod files;
 mod fine_tune;
 mod gate;
+mod held_out;
 mod learn;
 mod lineage;
 mod margin;
 mod metrics;
 mod mixed;
+mod page;
 mod paired;
 mod precision;
 mod progress;
@@ -58,6 +62,7 @@ mod progress;
 mod reference_tests;
 mod renderer;
 mod report;
+mod report_files;
 mod run;
 mod schedule;
 mod settings;
@@ -68,21 +73,28 @@ mod trainee;
 mod weights;
 mod windows;
 
+pub use analysis::{
+    Analysis, ArgumentRow, CalibrationReport, Change, Changes, Confusion, FunctionRow, Probe, ReliabilityBin, Share,
+    Slice, SwappedText, ThresholdPoint,
+};
 pub use answers::{AnswerOutcome, AnswerScores, AnswerTraining, evaluate_answers, train_answers};
+pub use document::{Document, DocumentLineage, Speed};
 pub use error::Error;
-pub use evaluate::evaluate;
+pub use evaluate::{evaluate, evaluate_and_analyse};
 pub use expect::{CheckedExpectation, check_expectations};
 pub use gate::{
     Answers, Comparison, Corrections, Evidence, Expectations, Gain, Gate, GateReport, Passed, Rejected, Rule,
 };
 pub use learn::{Counts, LearnOutcome, LearnRequest, StageTime, Verdict, learn, split_examples};
 pub use lineage::learned_until;
+pub use page::page;
 pub use paired::Paired;
 pub use precision::{PrecisionReport, compare_with_f32};
 pub use progress::{NoProgress, Progress, Stage};
 pub use report::{
     EvaluationReport, FunctionReport, FunctionScores, OutOfScopeScores, Outcome, SpanScores, Tally, decided,
 };
+pub use report_files::{ReportParts, read_report};
 pub use settings::{GateSettings, TrainingSettings};
 pub use simulate::{SimulatedCase, SimulatedGate, Simulation, simulate_gate};
 pub use squad::{Nearness, nearness};
