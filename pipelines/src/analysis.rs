@@ -192,7 +192,7 @@ impl Analysis {
             trade_off: curves::trade_off(examples, answered),
             changes: production.map(|(version, before)| changes(examples, answered, version, before)),
             slices: slices::slices(examples, answered, production.map(|(_, before)| before)),
-            probes: probe::probe(model, examples),
+            probes: probe::probe(model, examples, answered),
             expectations: subject.expectations.to_vec(),
         }
     }

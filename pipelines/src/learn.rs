@@ -360,8 +360,8 @@ impl Learning<'_> {
             size_bytes: version.manifest.size_bytes(),
         };
         let evidence = assessment.evidence();
-        let parts = self.clock.time(Stage::Evaluate, || Ok(ReportParts::new(&assessment, &evidence, &version.name)))?;
         let verdict = self.decide(&evidence, &version, current.as_ref())?;
+        let parts = self.clock.time(Stage::Evaluate, || Ok(ReportParts::new(&assessment, &evidence, &version.name)))?;
         let (verdict, gate) = match verdict {
             Ok(passed) => (Verdict::Promoted, passed.report().clone()),
             Err(rejected) => (Verdict::Refused, rejected.report().clone()),

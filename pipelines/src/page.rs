@@ -105,7 +105,7 @@ fn gate(document: &Document) -> String {
     let rows = document.gate.rules.iter().map(|rule| {
         let (class, mark) = if rule.passed { ("good", "pass") } else { ("bad", "FAIL") };
         format!(
-            "<tr><td class=\"{class}\"><b>{mark}</b></td><td>{}</td><td class=\"num\">{}</td><td class=\"num\">{}</td><td>{}</td></tr>",
+            "<tr><td class=\"{class}\"><b>{mark}</b></td><td>{}</td><td class=\"num\">{}</td><td class=\"num\">{}</td><td class=\"words\">{}</td></tr>",
             escape(&rule.name),
             figure(&rule.name, rule.candidate),
             figure(&rule.name, rule.production),
@@ -311,7 +311,7 @@ fn lineage(lineage: &DocumentLineage) -> String {
         ("trained from", escape(&lineage.parent)),
         ("started by", escape(&lineage.trigger)),
         ("run", code(&lineage.run)),
-        ("ended", escape(&lineage.at.to_string())),
+        ("ended", escape(&lineage.at.strftime("%Y-%m-%d %H:%M UTC").to_string())),
         ("commit of the log", lineage.commit.as_deref().map(code).unwrap_or_default()),
         (
             "examples",

@@ -2,10 +2,11 @@
 //!
 //! A call should not depend on whether it is Anna or Ahmed who is to be phoned. What changes is shown, not judged.
 
-use mynah_data::Example;
+use mynah_data::{Example, Slot};
 use mynah_runtime::Model;
 use serde::{Deserialize, Serialize};
 
+use crate::evaluate::Answered;
 use crate::report::decided;
 
 /// Pairs of words that are swapped for each other; what has no partner of its kind is swapped for the next in the list.
@@ -96,7 +97,7 @@ const PLACES: &[&str] = &[
 ];
 
 /// Swapped texts of each kind; more would only take time.
-const MOST: usize = 400;
+const MOST: usize = 200;
 /// Changed texts that are shown of each kind.
 const SHOWN: usize = 8;
 /// Texts that go through the model together.
@@ -130,49 +131,60 @@ pub struct SwappedText {
     pub decided_swapped: Option<String>,
 }
 
+/// What a text was understood as: the function decided for, and the names of its arguments in order.
+#[derive(Clone, Debug, PartialEq)]
+struct Decision {
+    function: Option<String>,
+    arguments: Vec<String>,
+}
+
 /// Swaps words in the texts and lets the model decide again; kinds without any such word are left out.
-pub(super) fn probe(model: &Model, examples: &[Example]) -> Vec<Probe> {
+pub(super) fn probe(model: &Model, examples: &[Example], answered: &[Answered]) -> Vec<Probe> {
     type Swap = fn(&str) -> Option<&'static str>;
     let kinds: [(&str, Swap); 3] = [("gender", other_gender), ("name", other_name), ("place", other_place)];
+    let names = |slots: &[Slot]| slots.iter().map(|slot| slot.name.clone()).collect();
     let mut probes = Vec::new();
     for (kind, swap) in kinds {
-        let pairs: Vec<(&str, String)> = examples
-            .iter()
-            .filter_map(|example| Some((example.text.as_str(), swapped(&example.text, swap)?)))
+        let all = examples.iter().zip(answered);
+        let pairs: Vec<(&Example, &Answered, String)> = all
+            .filter_map(|(example, answer)| Some((example, answer, swapped(&example.text, swap)?)))
             .take(MOST)
             .collect();
         if pairs.is_empty() {
             continue;
         }
-        let mut probe = Probe { kind: kind.to_owned(), swapped: pairs.len(), ..Probe::default() };
+        let mut probe = Probe { kind: kind.to_owned(), ..Probe::default() };
         for chunk in pairs.chunks(BATCH) {
-            let before: Vec<&str> = chunk.iter().map(|(text, _)| *text).collect();
-            let after: Vec<&str> = chunk.iter().map(|(_, text)| text.as_str()).collect();
-            for (((text, swapped), one), other) in
-                chunk.iter().zip(model.predict_batch(&before)).zip(model.predict_batch(&after))
-            {
-                let names = |prediction: &mynah_runtime::Prediction| {
-                    prediction.slots.iter().map(|slot| slot.name.clone()).collect::<Vec<_>>()
-                };
-                let function = |prediction: &mynah_runtime::Prediction| {
-                    decided(prediction, model.calibration()).map(str::to_owned)
-                };
-                let (decided, decided_swapped) = (function(&one), function(&other));
-                if decided == decided_swapped {
-                    let differ = decided.is_some() && names(&one) != names(&other);
-                    probe.arguments_changed += usize::from(differ);
-                    continue;
-                }
-                probe.changed += 1;
-                if probe.examples.len() < SHOWN {
-                    let (text, swapped) = ((*text).to_owned(), swapped.clone());
-                    probe.examples.push(SwappedText { text, swapped, decided, decided_swapped });
-                }
+            let texts: Vec<&str> = chunk.iter().map(|(.., text)| text.as_str()).collect();
+            for ((example, answer, swapped), prediction) in chunk.iter().zip(model.predict_batch(&texts)) {
+                let before = Decision { function: answer.function.clone(), arguments: names(&answer.slots) };
+                let function = decided(&prediction, model.calibration()).map(str::to_owned);
+                let arguments = if function.is_some() { names(&prediction.slots) } else { Vec::new() };
+                probe.count(&example.text, swapped, before, Decision { function, arguments });
             }
         }
         probes.push(probe);
     }
     probes
+}
+
+impl Probe {
+    fn count(&mut self, text: &str, swapped: &str, before: Decision, after: Decision) {
+        self.swapped += 1;
+        if before.function == after.function {
+            self.arguments_changed += usize::from(before.arguments != after.arguments);
+            return;
+        }
+        self.changed += 1;
+        if self.examples.len() < SHOWN {
+            self.examples.push(SwappedText {
+                text: text.to_owned(),
+                swapped: swapped.to_owned(),
+                decided: before.function,
+                decided_swapped: after.function,
+            });
+        }
+    }
 }
 
 fn other_gender(word: &str) -> Option<&'static str> {
@@ -241,6 +253,20 @@ mod tests {
         assert_eq!(swapped("text Anna and bob", other_name).as_deref(), Some("text Peter and mary"));
         assert_eq!(swapped("weather in Florida", other_place).as_deref(), Some("weather in China"));
         assert_eq!(swapped("thermal hero", other_gender), None, "words, not parts of them");
+    }
+
+    #[test]
+    fn other_functions_and_other_arguments_are_counted_apart() {
+        let decision = |function: Option<&str>, arguments: &[&str]| Decision {
+            function: function.map(str::to_owned),
+            arguments: arguments.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        let mut probe = Probe::default();
+        probe.count("a", "b", decision(Some("call"), &["who"]), decision(Some("call"), &["who"]));
+        probe.count("c", "d", decision(Some("call"), &["who"]), decision(Some("call"), &[]));
+        probe.count("e", "f", decision(Some("call"), &["who"]), decision(None, &[]));
+        assert_eq!((probe.swapped, probe.changed, probe.arguments_changed), (3, 1, 1));
+        assert_eq!((probe.examples[0].text.as_str(), probe.examples[0].decided_swapped.as_deref()), ("e", None));
     }
 
     #[test]
