@@ -217,6 +217,12 @@ pub struct TrainArgs {
     /// How many of the lowest layers keep their weights
     #[arg(long, value_name = "LAYERS")]
     pub freeze: Option<usize>,
+    /// Only what is new, a replay of what is old, and the upper layers, as after a conversation
+    #[arg(long, conflicts_with = "from_base")]
+    pub new: bool,
+    /// Everything, starting from the base instead of the version in production
+    #[arg(long)]
+    pub from_base: bool,
     /// Train even when nothing changed since the version in production was made
     #[arg(long)]
     pub force: bool,

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::conversation::Reply;
 use crate::failure::hinted;
+use crate::learning::Scope;
 use crate::service::jobs::Job;
 use crate::service::wire::{ErrorBody, ServiceStatus};
 
@@ -101,12 +102,17 @@ impl Client {
     ///
     /// # Errors
     /// What the service answers.
-    pub fn fine_tune(&self, training: &Map<String, Value>, force: bool) -> anyhow::Result<String> {
+    pub fn fine_tune(&self, training: &Map<String, Value>, scope: Scope) -> anyhow::Result<String> {
         #[derive(Deserialize)]
         struct Accepted {
             job: String,
         }
-        Ok(self.post::<Accepted>("/fine-tune", &json!({"training": training, "force": force}))?.job)
+        Ok(self
+            .post::<Accepted>(
+                "/fine-tune",
+                &json!({"training": training, "scope": scope.learns, "force": scope.forced}),
+            )?
+            .job)
     }
 
     /// Looks at a job.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use mynah_data::{Example, HomeLock};
-use mynah_pipelines::{EvaluationReport, GateReport, LearnRequest, Progress};
+use mynah_pipelines::{EvaluationReport, GateReport, LearnRequest, LearnScope, Progress};
 use mynah_registry::{Kind, Registry, Status};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -22,19 +22,18 @@ pub const TRAIN_LOCK: &str = "train";
 /// How often the service is asked how far it is.
 const POLL_EVERY: Duration = Duration::from_millis(300);
 
-/// Older examples that a fine-tune after a conversation looks at again. Its time then depends on what is new, not on how much
-/// there is; `mynah train` takes everything.
-const REPLAY: usize = 4000;
-
 /// How much a fine-tune looks at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
-    /// Everything that is labelled.
-    Everything,
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// What it trains on, and from where.
+    pub learns: LearnScope,
+    /// Even when nothing changed since production was made.
+    pub forced: bool,
+}
+
+impl Scope {
     /// What is new, and a bounded part of what is old.
-    New,
-    /// Everything, even when nothing changed.
-    Forced,
+    pub const NEW: Self = Self { learns: LearnScope::New, forced: false };
 }
 
 /// A fine-tune to be run.
@@ -123,8 +122,8 @@ pub fn outcome(context: &Context, task: &Task<'_>, progress: &dyn Progress) -> a
         training: settings.training.clone(),
         gate: settings.gate.clone(),
         precision: settings.runtime.precision,
-        replay: (task.scope == Scope::New).then_some(REPLAY),
-        force: task.scope == Scope::Forced,
+        scope: task.scope.learns,
+        force: task.scope.forced,
         fault: context.fault.clone(),
     };
     let outcome = mynah_pipelines::learn(&context.home, &registry, &request, progress)?;
@@ -151,7 +150,7 @@ pub fn in_service(
     scope: Scope,
     interrupt: &Interrupt,
 ) -> anyhow::Result<Finished> {
-    let id = client.fine_tune(training, scope == Scope::Forced)?;
+    let id = client.fine_tune(training, scope)?;
     context.output.note(format_args!("the service at {} trains (job {id})", client.address()));
     let progress = RunProgress::new(context.output, interrupt.clone());
     loop {

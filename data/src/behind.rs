@@ -2,7 +2,7 @@
 //!
 //! With [`Durability::Disk`] an append waits for the disk. With [`Durability::Process`] it returns as soon as the operating
 //! system has the line, which then survives the end of the process but not a cut cable, and a thread of the log syncs
-//! right after. *Invariant:* every line is synced or its failure is returned, by the next append to the same file or by
+//! a few milliseconds later. *Invariant:* every line is synced or its failure is returned, by the next append to the same file or by
 //! waiting for the file; a file that is dropped was waited for.
 
 use std::fs::File;
@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,10 @@ pub enum Durability {
     Process,
 }
 
+/// How long the thread rests after it synced. The lines of a rest are synced together, and their writers need
+/// not wake it.
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// The thread that syncs the files of a log; it starts with the first file and ends with the last holder.
 #[derive(Clone, Default)]
 pub(crate) struct SyncThread {
@@ -40,7 +45,13 @@ impl SyncThread {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.is_none() {
             let (sender, receiver) = channel::<Arc<Behind>>();
-            let work = move || receiver.into_iter().for_each(|file| file.sync());
+            let work = move || {
+                while let Ok(file) = receiver.recv() {
+                    file.sync();
+                    receiver.try_iter().for_each(|file| file.sync());
+                    std::thread::sleep(PAUSE);
+                }
+            };
             let started = std::thread::Builder::new().name("mynah-log".to_owned()).spawn(work);
             *queue = started.ok().map(|_| sender);
         }
@@ -92,20 +103,23 @@ impl Behind {
         self.lock().failed.take()
     }
 
-    /// Waits until everything that was written is on the disk.
+    /// Waits until everything that was written is on the disk; syncs it here when the thread rests.
     pub(crate) fn settle(&self) -> io::Result<()> {
-        let mut state = self.lock();
-        while state.waiting || state.at_work {
-            state = self.settled.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        state.failed.take().map_or(Ok(()), Err)
+        self.sync();
+        self.lock().failed.take().map_or(Ok(()), Err)
     }
 
+    /// Syncs what waits, unless somebody else just did.
     fn sync(&self) {
-        {
-            let mut state = self.lock();
-            (state.waiting, state.at_work) = (false, true);
+        let mut state = self.lock();
+        while state.at_work {
+            state = self.settled.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        if !std::mem::take(&mut state.waiting) {
+            return;
+        }
+        state.at_work = true;
+        drop(state);
         // Whoever waits must not wait for ever, whatever a fault point does.
         let synced = catch_unwind(AssertUnwindSafe(|| self.sync_now()))
             .unwrap_or_else(|_| Err(io::Error::other("the thread that syncs the log panicked")));

@@ -5,7 +5,7 @@ use mynah_registry::Registry;
 use mynah_runtime::{AnswerSource, Checkpoint, Model, Mynah, Precision, ReplyKind};
 use serde_json::{Value, json};
 
-use crate::{GateSettings, LearnRequest, NoProgress, TrainingSettings, Verdict, learn};
+use crate::{GateSettings, LearnRequest, LearnScope, NoProgress, TrainingSettings, Verdict, learn};
 
 const FUNCTIONS: &str = r#"[
  {"name": "set_alarm", "description": "Set an alarm", "examples": ["wake me at [seven](time)", "alarm at [noon](time)",
@@ -80,7 +80,7 @@ fn request() -> LearnRequest {
         training,
         gate,
         precision: Precision::Int8,
-        replay: None,
+        scope: LearnScope::Everything,
         force: true,
         fault: mynah_data::fault::none(),
     }

@@ -64,7 +64,7 @@ pub(crate) fn examples(
         [train, validation, held_out].into_iter().flatten().map(|example| normalise(&example.text)).collect();
     let mut texts: Vec<String> = WRITTEN.lines().map(str::to_owned).chain(made_up(seed)).collect();
     texts.retain(|text| said.insert(normalise(text)));
-    let compared = balanced(known, COMPARED, seed);
+    let compared = balanced(known, COMPARED, |_| 1, seed);
     let compared: Vec<&str> = compared.iter().map(|example| example.text.as_str()).collect();
     let embed = |texts: &[&str]| -> Result<Vec<Vec<f32>>, Error> {
         let mut embeddings = Vec::with_capacity(texts.len());

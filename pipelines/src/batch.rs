@@ -1,9 +1,9 @@
 //! Encoded examples, and batches of similar length made of them.
 //!
-//! Every epoch shuffles with its own seed, groups texts of similar length, and pads a batch only up
-//! to its longest text.
+//! Every epoch shuffles with its own seed and groups texts of similar length. A batch is a ragged list of sequences on
+//! the host; [`crate::padded`] makes tensors of it for other devices.
 
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use std::sync::Arc;
 
 use mynah_data::{Example, Source};
 use mynah_runtime::{Labels, Tokenizer};
@@ -24,6 +24,21 @@ pub struct EncodedExample {
     pub weight: f32,
     /// The base's embedding of the text, which training keeps close to; empty when there is none.
     pub embedding: Vec<f32>,
+    /// `[tokens, dim]`: what enters the first trained layer, where that does not change in the run.
+    pub below: Option<Arc<Vec<f32>>>,
+    /// What production says of the text, where training keeps close to it.
+    pub teacher: Option<Arc<Teacher>>,
+}
+
+/// Production's logits for one text; rows of functions and tags that it does not know are absent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Teacher {
+    /// `[functions]`
+    pub functions: Vec<f32>,
+    /// `[words, tags]`
+    pub tags: Vec<f32>,
+    /// Tags of a word.
+    pub tag_count: usize,
 }
 
 impl EncodedExample {
@@ -48,7 +63,15 @@ impl EncodedExample {
                 words.push((word.first_token as u32, labels.tag_id(&tag)? as u32));
             }
         }
-        Some(Self { input_ids: encoding.input_ids, function, words, weight: example.weight, embedding: Vec::new() })
+        Some(Self {
+            input_ids: encoding.input_ids,
+            function,
+            words,
+            weight: example.weight,
+            embedding: Vec::new(),
+            below: None,
+            teacher: None,
+        })
     }
 }
 
@@ -57,84 +80,108 @@ fn arguments_known(example: &Example) -> bool {
     example.source != Source::Corrected || !example.slots.is_empty()
 }
 
-/// Some examples of similar length, padded to the longest.
+/// Sequences one after the other, without padding.
+#[derive(Clone, Debug, Default)]
+pub struct Ragged {
+    /// Token ids of all sequences.
+    pub input_ids: Vec<u32>,
+    /// Where each sequence begins in `input_ids`, and the end of the last one.
+    pub starts: Vec<usize>,
+    /// `[rows, dim]`: what enters the first trained layer, when every sequence has it.
+    pub below: Option<Vec<f32>>,
+    /// Which batch of the run this is.
+    pub number: u64,
+}
+
+impl Ragged {
+    /// These sequences.
+    pub fn of<'a>(sequences: impl IntoIterator<Item = &'a [u32]>) -> Self {
+        let mut ragged = Self { starts: vec![0], ..Self::default() };
+        for sequence in sequences {
+            ragged.input_ids.extend_from_slice(sequence);
+            ragged.starts.push(ragged.input_ids.len());
+        }
+        ragged
+    }
+
+    /// Tokens of the longest sequence.
+    pub fn longest(&self) -> usize {
+        self.starts.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0)
+    }
+}
+
+/// Some examples of similar length.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// `[batch_size, seq_length]`
-    pub input_ids: Tensor<2, Int>,
-    /// `[batch_size, seq_length]`, true where padded; none when all texts are equally long.
-    pub padding: Option<Tensor<2, Bool>>,
+    /// The tokens.
+    pub ragged: Ragged,
     /// `[batch_size]`
-    pub functions: Tensor<1, Int>,
+    pub functions: Vec<u32>,
     /// `[batch_size]`, mean 1
-    pub weights: Tensor<1>,
-    /// `[words]`: row of the word's first token among `batch_size * seq_length`; none when no
-    /// example has known arguments.
-    pub words: Option<Tensor<1, Int>>,
+    pub weights: Vec<f32>,
+    /// `[words]`: the row of each word's first token.
+    pub words: Vec<u32>,
     /// `[words]`
-    pub tags: Option<Tensor<1, Int>>,
+    pub tags: Vec<u32>,
     /// `[words]`: weight of the word's example
-    pub word_weights: Option<Tensor<1>>,
+    pub word_weights: Vec<f32>,
     /// Words of every example, in the order of `words`.
     pub word_counts: Vec<usize>,
-    /// `[batch_size, seq_length]`: 1 / length at the text's own tokens, else 0.
-    pub pooling: Tensor<2>,
-    /// `[batch_size, dim]`: unit vectors; none when no embedding was computed.
-    pub embeddings: Option<Tensor<2>>,
+    /// `[batch_size, dim]`: unit vectors; empty when none were computed.
+    pub embeddings: Vec<f32>,
+    /// `[batch_size]`: production's logits; empty when no example has them.
+    pub teacher: Vec<Option<Arc<Teacher>>>,
 }
 
 impl Batch {
-    /// Pads `examples` into one batch on `device`.
-    pub fn new(examples: &[&EncodedExample], device: &Device) -> Self {
+    /// Puts `examples` beside each other.
+    pub fn new(examples: &[&EncodedExample]) -> Self {
         let batch_size = examples.len();
-        let seq_length = examples.iter().map(|e| e.input_ids.len()).max().unwrap_or(1).max(1);
-        let mut ids = vec![0i64; batch_size * seq_length];
-        let mut pads = vec![true; batch_size * seq_length];
-        let mut pooling = vec![0f32; batch_size * seq_length];
-        let mut embeddings = Vec::new();
-        let mut padded = false;
+        let mut ragged = Ragged::of(examples.iter().map(|example| example.input_ids.as_slice()));
+        let below: Option<Vec<&Arc<Vec<f32>>>> = examples.iter().map(|example| example.below.as_ref()).collect();
+        ragged.below = below.map(|parts| parts.into_iter().flat_map(|part| part.iter().copied()).collect());
+        let total: f32 = examples.iter().map(|example| example.weight).sum();
+        let mean = if total > 0.0 { total / batch_size as f32 } else { 1.0 };
         let (mut words, mut tags, mut word_weights) = (Vec::new(), Vec::new(), Vec::new());
-        let mut word_counts = Vec::with_capacity(batch_size);
-        for (row, example) in examples.iter().enumerate() {
-            padded |= example.input_ids.len() < seq_length;
-            for (column, id) in example.input_ids.iter().enumerate() {
-                ids[row * seq_length + column] = i64::from(*id);
-                pads[row * seq_length + column] = false;
-                pooling[row * seq_length + column] = 1.0 / example.input_ids.len() as f32;
-            }
+        let mut embeddings = Vec::new();
+        for (example, start) in examples.iter().zip(&ragged.starts) {
             for (position, tag) in &example.words {
-                words.push((row * seq_length) as i64 + i64::from(*position));
-                tags.push(i64::from(*tag));
-                word_weights.push(example.weight);
+                words.push(*start as u32 + position);
+                tags.push(*tag);
+                word_weights.push(example.weight / mean);
             }
-            word_counts.push(example.words.len());
             embeddings.extend_from_slice(&example.embedding);
         }
-        let shape = [batch_size, seq_length];
-        let count = words.len();
-        let some = |values: Vec<i64>| (count > 0).then(|| Tensor::from_data(TensorData::new(values, [count]), device));
-        let total: f32 = examples.iter().map(|e| e.weight).sum();
-        let mean = if total > 0.0 { total / batch_size as f32 } else { 1.0 };
-        let weights = examples.iter().map(|e| e.weight / mean).collect::<Vec<_>>();
-        let functions = examples.iter().map(|e| i64::from(e.function)).collect::<Vec<_>>();
+        let complete = batch_size > 0 && embeddings.len() == batch_size * examples[0].embedding.len();
+        let taught = examples.iter().any(|example| example.teacher.is_some());
         Self {
-            input_ids: Tensor::from_data(TensorData::new(ids, shape), device),
-            padding: padded.then(|| Tensor::from_data(TensorData::new(pads, shape), device)),
-            functions: Tensor::from_data(TensorData::new(functions, [batch_size]), device),
-            weights: Tensor::from_data(TensorData::new(weights, [batch_size]), device),
-            words: some(words),
-            tags: some(tags),
-            word_weights: (count > 0).then(|| {
-                let scaled = word_weights.iter().map(|w| w / mean).collect::<Vec<f32>>();
-                Tensor::from_data(TensorData::new(scaled, [count]), device)
-            }),
-            word_counts,
-            pooling: Tensor::from_data(TensorData::new(pooling, shape), device),
-            embeddings: (!embeddings.is_empty() && embeddings.len() % batch_size == 0).then(|| {
-                let dim = embeddings.len() / batch_size;
-                Tensor::from_data(TensorData::new(embeddings, [batch_size, dim]), device)
-            }),
+            ragged,
+            functions: examples.iter().map(|example| example.function).collect(),
+            weights: examples.iter().map(|example| example.weight / mean).collect(),
+            words,
+            tags,
+            word_weights,
+            word_counts: examples.iter().map(|example| example.words.len()).collect(),
+            embeddings: if complete { embeddings } else { Vec::new() },
+            teacher: if taught { examples.iter().map(|e| e.teacher.clone()).collect() } else { Vec::new() },
         }
+    }
+
+    /// Production's logits of every text's function; empty for a text without.
+    pub fn teacher_of_functions(&self) -> Vec<&[f32]> {
+        self.teacher.iter().map(|teacher| teacher.as_ref().map_or(&[][..], |teacher| &teacher.functions)).collect()
+    }
+
+    /// Production's logits of every word; empty for a word of a text without.
+    pub fn teacher_of_words(&self) -> Vec<&[f32]> {
+        let mut rows = Vec::with_capacity(self.words.len());
+        for (teacher, count) in self.teacher.iter().zip(&self.word_counts) {
+            rows.extend((0..*count).map(|word| match teacher {
+                Some(teacher) => teacher.tags.get(word * teacher.tag_count..(word + 1) * teacher.tag_count),
+                None => None,
+            }));
+        }
+        rows.into_iter().map(Option::unwrap_or_default).collect()
     }
 }
 
@@ -191,6 +238,8 @@ mod tests {
                 words: vec![(1, 0)],
                 weight: 1.0,
                 embedding: Vec::new(),
+                below: None,
+                teacher: None,
             })
             .collect()
     }
@@ -208,21 +257,22 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_padded_to_its_longest_text() {
-        let device = Device::flex();
+    fn a_batch_is_a_ragged_list() {
         let examples = encoded(&[3, 5]);
-        let batch = Batch::new(&examples.iter().collect::<Vec<_>>(), &device);
-        assert_eq!(batch.input_ids.dims(), [2, 5]);
-        let padding = batch.padding.unwrap().into_data().iter::<bool>().collect::<Vec<_>>();
-        assert_eq!(padding, [[false, false, false, true, true], [false; 5]].concat());
-        let words = batch.words.unwrap().into_data().iter::<i64>().collect::<Vec<_>>();
-        assert_eq!(words, [1, 6]);
+        let batch = Batch::new(&examples.iter().collect::<Vec<_>>());
+        assert_eq!(batch.ragged.starts, [0, 3, 8]);
+        assert_eq!(batch.ragged.longest(), 5);
+        assert_eq!(batch.words, [1, 4]);
+        assert_eq!(batch.weights, [1.0, 1.0]);
+        assert!(batch.ragged.below.is_none() && batch.embeddings.is_empty() && batch.teacher.is_empty());
     }
 
     #[test]
-    fn equal_lengths_need_no_mask() {
-        let examples = encoded(&[4, 4]);
-        let batch = Batch::new(&examples.iter().collect::<Vec<_>>(), &Device::flex());
-        assert!(batch.padding.is_none());
+    fn words_of_a_text_without_teacher_have_none() {
+        let mut examples = encoded(&[3, 4]);
+        examples[1].teacher = Some(Arc::new(Teacher { functions: vec![1.0, 2.0], tags: vec![3.0, 4.0], tag_count: 2 }));
+        let batch = Batch::new(&examples.iter().collect::<Vec<_>>());
+        assert_eq!(batch.teacher_of_functions(), [&[][..], &[1.0, 2.0]]);
+        assert_eq!(batch.teacher_of_words(), [&[][..], &[3.0, 4.0]]);
     }
 }

@@ -110,36 +110,55 @@ impl Corpus {
         [train, validation, held_out].into_iter().flatten().filter_map(|example| example.at).max()
     }
 
-    /// The training examples of one epoch: all of them, or, when `limit` is given, those since
-    /// `is_new` together with a class-balanced replay of up to `limit` older ones. Corrections come
-    /// `correction_repeats` times; new ones so often that together they are a tenth of the epoch,
-    /// but no more than [`MOST_REPEATS`] times.
+    /// The training examples of one epoch: all of them, or, with a replay, those of `is_new` together with
+    /// class-balanced older ones. Corrections come several times, see [`repeats`].
     pub fn epoch(
         &self,
-        limit: Option<usize>,
+        replay: Option<Replay>,
         is_new: impl Fn(&Example) -> bool,
         correction_repeats: usize,
         seed: u64,
     ) -> Vec<Example> {
         let (new, old): (Vec<&Example>, Vec<&Example>) = self.dataset.train.iter().partition(|example| is_new(example));
-        let replayed = match limit {
-            Some(limit) if old.len() > limit => balanced(old, limit, seed),
-            _ => old,
+        let replayed = match replay {
+            Some(Replay { tokens, seed: other }) => balanced(old, tokens, tokens_of, seed ^ other),
+            None => old,
         };
-        let corrected = new.iter().filter(|example| example.source == Source::Corrected).count();
-        let tenth = (replayed.len() + new.len()) / 10 / corrected.max(1);
-        let new_repeats = tenth.min(MOST_REPEATS).max(correction_repeats);
-        let mut epoch = Vec::with_capacity(replayed.len() + new.len());
+        let total = replayed.len() + new.len();
+        let corrected = |examples: &[&Example]| examples.iter().filter(|e| e.source == Source::Corrected).count();
+        let of_new = repeats(total, corrected(&new), MOST_REPEATS);
+        let of_old = repeats(total, corrected(&replayed), correction_repeats);
+        let mut epoch = Vec::with_capacity(total);
         for example in replayed.into_iter().chain(new) {
             let repeats = match example.source {
-                Source::Corrected if is_new(example) => new_repeats.max(1),
-                Source::Corrected => correction_repeats.max(1),
+                Source::Corrected if is_new(example) => of_new,
+                Source::Corrected => of_old,
                 _ => 1,
             };
             epoch.extend(std::iter::repeat_n(example, repeats).cloned());
         }
         epoch
     }
+}
+
+/// How many older examples are trained on again.
+#[derive(Clone, Copy, Debug)]
+pub struct Replay {
+    /// Their tokens, about.
+    pub tokens: usize,
+    /// Changes with the data, so that every run sees others.
+    pub seed: u64,
+}
+
+/// How often each of `corrected` examples comes in an epoch of `total`: together they are a quarter of it, unless that
+/// takes more than `most` times. A session full of corrections has them once.
+fn repeats(total: usize, corrected: usize, most: usize) -> usize {
+    (total / 4 / corrected.max(1)).clamp(1, most.max(1))
+}
+
+/// About how many tokens a text has: a word of English has 1.3 on average, and two more stand around it.
+pub(crate) fn tokens_of(example: &Example) -> usize {
+    2 + example.text.split_whitespace().count() * 4 / 3
 }
 
 /// Whether two arguments of one name have nothing but white space between them.
@@ -155,24 +174,31 @@ fn in_known_order(mut wanted: Vec<String>, known: &[String]) -> Vec<String> {
     wanted
 }
 
-/// Up to `limit` of `examples`, taken from every function in turn.
-pub(crate) fn balanced(examples: Vec<&Example>, limit: usize, seed: u64) -> Vec<&Example> {
+/// Of `examples` what fits into `budget`, taken from every function in turn; `cost` is what one takes of it.
+pub(crate) fn balanced(
+    examples: Vec<&Example>,
+    budget: usize,
+    cost: impl Fn(&Example) -> usize,
+    seed: u64,
+) -> Vec<&Example> {
     let mut by_function: BTreeMap<&str, Vec<&Example>> = BTreeMap::new();
     for example in examples {
         by_function.entry(&example.function).or_default().push(example);
     }
     let mut random = seed;
     let mut piles: Vec<Vec<&Example>> = by_function.into_values().collect();
-    for pile in &mut piles {
-        shuffle(pile, &mut random);
-    }
-    let mut taken = Vec::with_capacity(limit);
-    while taken.len() < limit && !piles.is_empty() {
-        piles.retain_mut(|pile| {
-            let next = (taken.len() < limit).then(|| pile.pop()).flatten();
-            taken.extend(next);
-            !pile.is_empty()
-        });
+    piles.iter_mut().for_each(|pile| shuffle(pile, &mut random));
+    let (mut taken, mut left) = (Vec::new(), budget);
+    while !piles.is_empty() {
+        // In a round that does not reach everybody, chance decides whom.
+        shuffle(&mut piles, &mut random);
+        for pile in &mut piles {
+            let Some(next) = pile.pop() else { continue };
+            let Some(rest) = left.checked_sub(cost(next)) else { return taken };
+            taken.push(next);
+            left = rest;
+        }
+        piles.retain(|pile| !pile.is_empty());
     }
     taken
 }
@@ -219,9 +245,12 @@ mod tests {
         examples.extend((0..5).map(|n| example(&format!("{n} b"), "rare", Source::Written)));
         examples.push(example("fix", "rare", Source::Corrected));
         let corpus = corpus(examples);
-        let epoch = corpus.epoch(Some(20), |example| example.source == Source::Corrected, 3, 1);
+        // Every text is two words.
+        let replay = Replay { tokens: 20 * 4, seed: 0 };
+        let epoch = corpus.epoch(Some(replay), |example| example.source == Source::Corrected, 3, 1);
         let count = |function: &str| epoch.iter().filter(|e| e.function == function).count();
-        assert_eq!(count("rare"), 5 + 3);
+        // A quarter of 21.
+        assert_eq!(count("rare"), 5 + 5);
         assert_eq!(count("common"), 15);
         assert_eq!(corpus.epoch(None, |_| false, 1, 1).len(), 96);
     }

@@ -3,9 +3,8 @@
 //! The same seed, examples and machine give the same weights: orders and dropout masks come from the
 //! run's own seed, and the best epoch is chosen by validation alone.
 
-use burn::grad_clipping::GradientClippingConfig;
 use burn::module::{Module, ParamGroup};
-use burn::optim::AdamWConfig;
+use burn::optim::ModuleOptimizer;
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
 use burn::tensor::Device;
 use burn::train::checkpoint::{Checkpointer, FileCheckpointer, MetricCheckpointingStrategy};
@@ -17,9 +16,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
+use crate::adamw::AdamW;
 use crate::batch::{EncodedExample, Order};
-use crate::distilbert::{ForwardOptions, JointModel};
-use crate::dropout::DropoutSource;
+use crate::distilbert::JointModel;
 use crate::error::Error;
 use crate::metrics::{ExactMatch, FunctionAccuracy, Loss, Mean, Score, SpanMatch};
 use crate::mixed::{MixedLoader, WindowRun};
@@ -27,7 +26,7 @@ use crate::progress::{Progress, Stage};
 use crate::renderer::{EpochScores, History, ScoreLogger, Tick, TickRenderer};
 use crate::schedule::WarmupLinear;
 use crate::settings::TrainingSettings;
-use crate::trainee::{Objective, Trainee};
+use crate::trainee::{Engine, Objective, Trainee};
 use crate::windows::AnswerWindow;
 
 /// What a fine-tune starts from.
@@ -138,7 +137,6 @@ struct Run {
 impl Run {
     fn launch(self, input: FineTuneInput<'_>) -> Result<FineTuned, Error> {
         let settings = input.settings;
-        let device = device();
         let order = Order::Shuffled { seed: settings.seed };
         let (has_texts, has_questions) = (!input.validation.is_empty(), !input.questions.validation.is_empty());
         let windows = |windows, passes| WindowRun {
@@ -149,34 +147,38 @@ impl Run {
         };
         let questions = windows(input.questions.train, input.questions.passes);
         let (question_steps, questions_seen) = (questions.batches(), questions.windows.len() * questions.passes);
-        let train = MixedLoader::new(input.train, questions, input.batch_size, order, &device);
+        let train = MixedLoader::new(input.train, questions, input.batch_size, order);
         let steps = train.text_batches() * input.epochs + question_steps;
         let validation = MixedLoader::new(
             input.validation,
             windows(input.questions.validation, 1),
             input.batch_size * 4,
             Order::Fixed,
-            &device.clone().inner(),
         );
         let learning_rate = input.learning_rate;
         let peaks = (learning_rate, input.head_learning_rate);
         let scheduler = schedule(settings, peaks, steps, input.model.distilbert.transformer.layer.len())?;
-        let optimizer = AdamWConfig::new()
-            .with_epsilon(1e-8)
-            .with_weight_decay(settings.weight_decay)
-            .with_grad_clipping(Some(GradientClippingConfig::Norm(settings.gradient_clip)))
-            .init();
+        let optimizer = ModuleOptimizer::from(AdamW {
+            beta_1: 0.9,
+            beta_2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: settings.weight_decay,
+            start_decay: settings.start_decay,
+            gradient_clip: settings.gradient_clip,
+        });
         let objective = Objective {
             label_smoothing: settings.label_smoothing,
             argument_loss_weight: settings.argument_loss_weight,
             embedding_loss_weight: settings.embedding_loss_weight,
-            options: ForwardOptions {
-                dropout: Some(DropoutSource::new(settings.seed)),
-                encoder_dropout: settings.dropout,
-                head_dropout: settings.head_dropout,
-            },
+            distillation_weight: settings.distillation_weight,
+            distillation_temperature: settings.distillation_temperature,
+            seed: settings.seed,
+            encoder_dropout: settings.dropout,
+            head_dropout: settings.head_dropout,
+            first_trained_layer: settings.frozen_layers.min(input.model.distilbert.transformer.layer.len()),
+            engine: Engine::Native,
         };
-        let trainee = freeze(Trainee::new(input.model, objective), settings)?;
+        let trainee = Trainee::new(freeze_model(input.model, settings)?, objective);
         let template = trainee.clone();
         let interrupter = Interrupter::new();
         let is_cancelled = {
@@ -252,17 +254,18 @@ fn best(template: Trainee, directory: &Path) -> Result<(usize, JointModel), Erro
     Ok((epoch, template.load_record(record).model.valid()))
 }
 
-fn freeze(trainee: Trainee, settings: &TrainingSettings) -> Result<Trainee, Error> {
+/// Takes the gradients from what `settings` leaves as it is.
+pub(crate) fn freeze_model(model: JointModel, settings: &TrainingSettings) -> Result<JointModel, Error> {
     let mut frozen = Vec::new();
     if settings.freeze_embeddings || settings.frozen_layers > 0 {
         frozen.push("embeddings".to_string());
     }
     frozen.extend((0..settings.frozen_layers).map(|layer| format!(r"transformer\.layer\.{layer}")));
     if frozen.is_empty() {
-        return Ok(trainee);
+        return Ok(model);
     }
-    let group = group(&format!(r"^model\.distilbert\.({})\.", frozen.join("|")))?;
-    Ok(trainee.freeze_group(group))
+    let group = group(&format!(r"^distilbert\.({})\.", frozen.join("|")))?;
+    Ok(model.freeze_group(group))
 }
 
 /// One schedule for the encoder, others for the heads and, with layer decay, for every layer.

@@ -7,7 +7,7 @@
 use mynah_data::{Example, Source, normalise};
 use std::collections::HashSet;
 
-use crate::corpus::Corpus;
+use crate::corpus::{Corpus, Replay};
 use crate::settings::TrainingSettings;
 use crate::swap::with_swapped_values;
 
@@ -35,15 +35,17 @@ impl HeldOut {
     }
 }
 
-/// The examples of one epoch: those of [`Corpus::epoch`] and their copies with other values.
+/// The examples of one epoch: those of [`Corpus::epoch`] and, where there are no more than `swap_limit`, their copies with
+/// other values.
 pub(crate) fn training_examples(
     corpus: &Corpus,
-    replay: Option<usize>,
+    replay: Option<Replay>,
     is_new: impl Fn(&Example) -> bool,
     settings: &TrainingSettings,
+    swap_limit: usize,
 ) -> Vec<Example> {
     let epoch = corpus.epoch(replay, is_new, settings.correction_repeats, settings.seed);
-    let mut epoch = with_swapped_values(epoch, settings.value_swaps, settings.seed);
+    let mut epoch = with_swapped_values(epoch, settings.value_swaps, swap_limit, settings.seed);
     let held_out = HeldOut::of(corpus);
     epoch.retain(|example| !held_out.has(example));
     epoch
@@ -59,6 +61,7 @@ mod tests {
     use super::*;
     use crate::background;
     use crate::progress::NoProgress;
+    use crate::swap;
 
     const FUNCTIONS: &str = r#"[
         {"type": "function", "function": {"name": "alarm", "parameters": {"type": "object",
@@ -145,16 +148,17 @@ mod tests {
 
         let unguarded = {
             let settings = TrainingSettings { value_swaps: 20, ..TrainingSettings::default() };
-            with_swapped_values(corpus.epoch(None, |_| false, 6, settings.seed), 20, settings.seed)
+            with_swapped_values(corpus.epoch(None, |_| false, 6, settings.seed), 20, swap::LIMIT, settings.seed)
         };
         assert!(
             unguarded.iter().any(|example| normalise(&example.text) == "buzz me at seven"),
             "a copy with another value comes to a held-out text, so that the check below means something"
         );
-        for replay in [None, Some(5)] {
+        for replay in [None, Some(Replay { tokens: 40, seed: 3 })] {
             for seed in 0..5 {
                 let settings = TrainingSettings { value_swaps: 20, seed, ..TrainingSettings::default() };
-                let trained = training_examples(&corpus, replay, |example| example.at.is_some(), &settings);
+                let trained =
+                    training_examples(&corpus, replay, |example| example.at.is_some(), &settings, swap::LIMIT);
                 assert!(trained.len() > 5);
                 for example in &trained {
                     let [text, wording] = forms(example);

@@ -2,34 +2,49 @@
 
 use mynah_data::{Example, FaultPoint, Home, SplitName};
 use mynah_registry::{Author, Digest, ManifestDraft, Registry, Version};
-use mynah_runtime::{Calibration, Checkpoint, Labels, Model, Precision};
+use mynah_runtime::{Calibration, Checkpoint, Model, Precision};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::fmt;
 use std::time::Instant;
 
-use crate::answers::{fit_threshold, question_input};
+use crate::answers::fit_threshold;
 use crate::assess::{Assessment, Judged, texts_to_measure};
 use crate::background;
-use crate::batch::EncodedExample;
 use crate::calibrate::calibrate;
 use crate::candidate::{Candidate, Provenance};
-use crate::corpus::Corpus;
+use crate::corpus::{Corpus, Replay};
 use crate::error::Error;
-use crate::fine_tune::{self, FineTuneInput, FineTuned, fine_tune};
+use crate::fine_tune::{FineTuneInput, FineTuned, fine_tune};
 use crate::gate::{Evidence, Gate, GateReport, Passed, Rejected};
 use crate::held_out::training_examples;
 use crate::lineage::{answer_provenance, learned_questions, learned_until};
 use crate::precision::compare_with_f32;
+use crate::prepare::{Beginning, Prepared, anchor};
 use crate::progress::{Progress, Stage};
 use crate::report::EvaluationReport;
 use crate::report_files::ReportParts;
 use crate::run::{Run, RunStatus};
 use crate::settings::{GateSettings, TrainingSettings};
+use crate::swap;
 use crate::weights;
 
 /// What made a version, as its manifest says.
 const ENGINE: &str = concat!("mynah ", env!("CARGO_PKG_VERSION"), ", burn 0.22.1 flex");
+
+/// What a run trains on, and from where.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LearnScope {
+    /// All examples, from production.
+    #[default]
+    Everything,
+    /// What is new since production was made and a replay of older examples, with the lower layers frozen: its cost
+    /// depends on what is new. Everything when there is no version yet.
+    New,
+    /// All examples, from the base, as if there had never been a version.
+    Anew,
+}
 
 /// What to learn and how.
 #[derive(Clone)]
@@ -44,8 +59,8 @@ pub struct LearnRequest {
     pub gate: GateSettings,
     /// The precision that will serve.
     pub precision: Precision,
-    /// How many older examples are trained on again; none: all of them.
-    pub replay: Option<usize>,
+    /// What is trained on.
+    pub scope: LearnScope,
     /// Train even when nothing changed since production was made.
     pub force: bool,
     /// Called before each durable step of the log's snapshot; see [`mynah_data::fault`].
@@ -61,7 +76,7 @@ impl fmt::Debug for LearnRequest {
             .field("training", &self.training)
             .field("gate", &self.gate)
             .field("precision", &self.precision)
-            .field("replay", &self.replay)
+            .field("scope", &self.scope)
             .field("force", &self.force)
             .finish_non_exhaustive()
     }
@@ -242,27 +257,36 @@ impl Learning<'_> {
         let current = self.registry.production()?;
         let production = self.registry.load_production()?;
         let (parent, checkpoint, is_version) = match &production {
-            Some(loaded) => (loaded.version.clone(), Checkpoint::from_verified(&loaded.checkpoint)?, true),
-            None => {
+            Some(loaded) if self.request.scope != LearnScope::Anew => {
+                (loaded.version.clone(), Checkpoint::from_verified(&loaded.checkpoint)?, true)
+            }
+            _ => {
                 let base = self.registry.base()?.ok_or(Error::NoBase)?;
                 let verified = self.registry.verify(&base)?;
                 (base, Checkpoint::from_verified(&verified)?, false)
             }
         };
         let since = is_version.then(|| learned_until(self.registry, &parent));
-        let is_new = |example: &Example| example.at.zip(since).is_some_and(|(at, since)| at > since);
+        let known = checkpoint.labels()?.unwrap_or_default();
+        // Labelled since, or of a function that production has not learned.
+        let is_new = |example: &Example| {
+            example.at.zip(since).is_some_and(|(at, since)| at > since)
+                || known.function_id(&example.function).is_none()
+        };
         let counts = Counts {
             train: corpus.dataset.train.len(),
             validation: corpus.dataset.validation.len(),
             held_out: corpus.dataset.held_out.len(),
-            new: corpus.dataset.train.iter().filter(|example| is_new(example)).count(),
+            new: match is_version {
+                true => corpus.dataset.train.iter().filter(|example| is_new(example)).count(),
+                false => 0,
+            },
             corrections: corpus.corrections.len(),
         };
         let dataset_digest = corpus.digest();
         if is_version && parent.manifest.dataset_digest == dataset_digest && !self.request.force {
             return Ok(self.nothing_new(parent, counts, commit));
         }
-        let known = checkpoint.labels()?.unwrap_or_default();
         if self.request.training.background {
             let chosen = self.clock.time(Stage::Dataset, || {
                 let base = anchor(self.registry, &parent, self.request.precision)?;
@@ -276,10 +300,27 @@ impl Learning<'_> {
             [function] => return Err(Error::OneFunction { function: function.clone() }),
             _ => {}
         }
-        let replay = self.request.replay.filter(|_| is_version);
-        let settings = &self.request.training;
-        let epoch = training_examples(&corpus, replay, is_new, settings);
-        let tuned = self.fine_tune(&corpus, &epoch, &labels, (&parent, &checkpoint), is_version)?;
+        let is_session = is_version && self.request.scope == LearnScope::New;
+        let resolved = match is_session {
+            true => self.request.training.for_session(checkpoint.config().n_layers),
+            false => self.request.training.clone(),
+        };
+        let settings = &resolved;
+        let replay =
+            is_session.then_some(Replay { tokens: settings.replay_tokens, seed: replay_seed(&dataset_digest) });
+        let limit = if is_session { swap::SESSION_LIMIT } else { swap::LIMIT };
+        let epoch = training_examples(&corpus, replay, is_new, settings, limit);
+        let beginning = Beginning {
+            version: &parent,
+            checkpoint: &checkpoint,
+            labels: &labels,
+            is_version,
+            knows_questions: is_version
+                && learned_questions(self.registry, &parent).is_some_and(|it| it == corpus.questions.digest),
+            replay,
+            settings,
+        };
+        let tuned = self.fine_tune(&beginning, &corpus, &epoch, is_new)?;
 
         let directory = self.run.candidate();
         let candidate = Candidate { model: &tuned.model, labels: &labels, parent: &checkpoint };
@@ -306,9 +347,9 @@ impl Learning<'_> {
                 .time(Stage::Evaluate, || compare_with_f32(&model, &loaded, &texts_to_measure(&corpus), progress))?,
         );
         let before = match &production {
-            Some(_) => {
-                let model = Model::load(&checkpoint, precision)?;
-                Some(self.evaluate(&model, &parent.name, &corpus)?)
+            Some(production) => {
+                let model = Model::load(&Checkpoint::from_verified(&production.checkpoint)?, precision)?;
+                Some(self.evaluate(&model, &production.version.name, &corpus)?)
             }
             None => None,
         };
@@ -318,7 +359,8 @@ impl Learning<'_> {
             "epochs": settings.epochs_for(epoch.len(), is_version),
             "best_epoch": tuned.best_epoch,
             "learning_rate": settings.learning_rate_for(loaded.config().dim, is_version),
-            "replay": replay,
+            "scope": self.request.scope,
+            "trained_on": epoch.len(),
             "parent": parent.manifest_digest,
             "data_commit": commit,
             "dataset_digest": dataset_digest,
@@ -405,55 +447,24 @@ impl Learning<'_> {
 
     fn fine_tune(
         &mut self,
+        beginning: &Beginning<'_>,
         corpus: &Corpus,
         epoch: &[Example],
-        labels: &Labels,
-        (parent, checkpoint): (&Version, &Checkpoint),
-        is_version: bool,
+        is_new: impl Fn(&Example) -> bool,
     ) -> Result<FineTuned, Error> {
-        let settings = &self.request.training;
-        let progress = self.progress;
+        let (settings, progress) = (beginning.settings, self.progress);
         progress.stage(Stage::Encode, epoch.len() as u64);
-        let tokenizer = mynah_runtime::Tokenizer::from_checkpoint(checkpoint)?;
-        let encode = |examples: &[Example]| -> Vec<EncodedExample> {
-            let encoded = examples
-                .iter()
-                .filter_map(|example| EncodedExample::new(example, labels, &tokenizer, settings.max_tokens));
-            encoded.collect()
-        };
-        let (registry, precision) = (self.registry, self.request.precision);
-        let known = is_version && learned_questions(registry, parent).is_some_and(|it| it == corpus.questions.digest);
-        let (train, mut validation, questions) = self.clock.time(Stage::Encode, || {
-            let mut train = encode(epoch);
-            let mut validation = encode(&corpus.dataset.validation);
-            // The epoch that is kept should have the corrections right, too.
-            validation.extend(encode(&corpus.corrections));
-            let mut questions = question_input(&corpus.questions, checkpoint, settings, known)?;
-            if settings.embedding_loss_weight > 0.0 {
-                let anchor = anchor(registry, parent, precision)?;
-                let texts = train.iter_mut().map(|text| (&text.input_ids, &mut text.embedding)).collect();
-                remember_embeddings(texts, &anchor, progress)?;
-                let windows = questions.train.iter_mut();
-                let windows = windows.map(|window| (&window.input_ids, &mut window.embedding)).collect();
-                remember_embeddings(windows, &anchor, progress)?;
-            }
-            Ok((train, validation, questions))
-        })?;
-        if validation.is_empty() {
-            // Too few examples for a split of their own: the last epoch is as good a choice as any.
-            validation = train.clone();
-        }
-        let device = fine_tune::device();
-        let mut model = weights::load(checkpoint, labels, settings.seed, &device)?;
-        if !questions.train.is_empty() {
-            weights::ensure_answer_head(&mut model, settings.seed, &device);
-        }
+        let source = (self.registry, self.request.precision);
+        let cache = self.home.cache_dir();
+        let prepared =
+            self.clock.time(Stage::Encode, || beginning.prepare(corpus, epoch, is_new, source, &cache, progress))?;
+        let Prepared { model, train, validation, questions } = prepared;
+        let dim = beginning.checkpoint.config().dim;
         let input = FineTuneInput {
             model,
-            epochs: settings.epochs_for(train.len(), is_version),
-            learning_rate: settings.learning_rate_for(checkpoint.config().dim, is_version),
-            head_learning_rate: settings.head_learning_rate_factor
-                * settings.learning_rate_for(checkpoint.config().dim, false),
+            epochs: settings.epochs_for(train.len(), beginning.is_version),
+            learning_rate: settings.learning_rate_for(dim, beginning.is_version),
+            head_learning_rate: settings.head_learning_rate_factor * settings.learning_rate_for(dim, false),
             batch_size: settings.batch_size_for(train.len()),
             train,
             validation,
@@ -501,33 +512,10 @@ impl Learning<'_> {
     }
 }
 
-/// The model whose embeddings every version keeps close to: the base that its lineage starts from.
-fn anchor(registry: &Registry, parent: &Version, precision: Precision) -> Result<Model, Error> {
-    let base = parent.manifest.base.unwrap_or(parent.manifest_digest);
-    let base = registry.version(&base.to_string())?;
-    Ok(Model::load(&Checkpoint::from_verified(&registry.verify(&base)?)?, precision)?)
-}
-
-/// Computes the anchor's embedding of every text.
-fn remember_embeddings(
-    mut texts: Vec<(&Vec<u32>, &mut Vec<f32>)>,
-    anchor: &Model,
-    progress: &dyn Progress,
-) -> Result<(), Error> {
-    let mut done = 0;
-    for chunk in texts.chunks_mut(64) {
-        if progress.is_cancelled() {
-            return Err(Error::Cancelled);
-        }
-        let ids: Vec<&[u32]> = chunk.iter().map(|(ids, _)| ids.as_slice()).collect();
-        let embeddings = anchor.embed_ids(&ids)?;
-        for ((_, place), embedding) in chunk.iter_mut().zip(embeddings) {
-            **place = embedding;
-        }
-        done += chunk.len() as u64;
-        progress.advance(done, "");
-    }
-    Ok(())
+/// Another replay for other data, the same for the same.
+fn replay_seed(dataset: &Option<Digest>) -> u64 {
+    let bytes = dataset.as_ref().map(|digest| digest.as_bytes()[..8].try_into().expect("eight bytes"));
+    bytes.map_or(0, u64::from_le_bytes)
 }
 
 /// Puts a version that passed the gate into production, unless somebody else did so meanwhile.

@@ -6,7 +6,7 @@
 //!
 //! ```no_run
 //! use mynah_data::Home;
-//! use mynah_pipelines::{GateSettings, LearnRequest, NoProgress, TrainingSettings, learn};
+//! use mynah_pipelines::{GateSettings, LearnRequest, LearnScope, NoProgress, TrainingSettings, learn};
 //! use mynah_registry::Registry;
 //! use mynah_runtime::Precision;
 //!
@@ -18,7 +18,7 @@
 //!     training: TrainingSettings::default(),
 //!     gate: GateSettings::default(),
 //!     precision: Precision::Int8,
-//!     replay: None,
+//!     scope: LearnScope::Everything,
 //!     force: false,
 //!     fault: mynah_data::fault::none(),
 //! };
@@ -29,11 +29,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod activations;
+mod adamw;
 mod analysis;
 #[cfg(test)]
 mod answer_tests;
 mod answers;
 mod assess;
+mod autodiff;
 mod background;
 mod batch;
 mod calibrate;
@@ -54,9 +57,12 @@ mod lineage;
 mod margin;
 mod metrics;
 mod mixed;
+mod native;
+mod padded;
 mod page;
 mod paired;
 mod precision;
+mod prepare;
 mod progress;
 #[cfg(test)]
 mod reference_tests;
@@ -68,6 +74,7 @@ mod schedule;
 mod settings;
 mod simulate;
 mod squad;
+mod steps;
 mod swap;
 mod trainee;
 mod weights;
@@ -85,7 +92,7 @@ pub use expect::{CheckedExpectation, check_expectations};
 pub use gate::{
     Answers, Comparison, Corrections, Evidence, Expectations, Gain, Gate, GateReport, Passed, Rejected, Rule,
 };
-pub use learn::{Counts, LearnOutcome, LearnRequest, StageTime, Verdict, learn, split_examples};
+pub use learn::{Counts, LearnOutcome, LearnRequest, LearnScope, StageTime, Verdict, learn, split_examples};
 pub use lineage::learned_until;
 pub use page::page;
 pub use paired::Paired;
@@ -98,3 +105,4 @@ pub use report_files::{ReportParts, read_report};
 pub use settings::{GateSettings, TrainingSettings};
 pub use simulate::{SimulatedCase, SimulatedGate, Simulation, simulate_gate};
 pub use squad::{Nearness, nearness};
+pub use steps::{StepShape, time_steps};

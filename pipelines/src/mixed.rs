@@ -9,8 +9,9 @@ use burn::tensor::Device;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::batch::{Batch, EncodedExample, Order, plan, shuffle};
+use crate::batch::{Batch, EncodedExample, Order, Ragged, plan, shuffle};
 use crate::dropout::split_mix;
+use crate::metrics::JointOutput;
 use crate::windows::{AnswerWindow, WindowBatch};
 
 /// Tells the orders of windows from those of texts.
@@ -23,6 +24,24 @@ pub enum Mixed {
     Texts(Box<Batch>),
     /// Questions with their passages.
     Windows(Box<WindowBatch>),
+}
+
+impl Mixed {
+    /// The tokens of either.
+    pub fn ragged(&self) -> &Ragged {
+        match self {
+            Self::Texts(batch) => &batch.ragged,
+            Self::Windows(batch) => &batch.ragged,
+        }
+    }
+
+    /// How many examples or questions there are.
+    pub fn counted(&self) -> JointOutput {
+        match self {
+            Self::Texts(batch) => JointOutput { examples: batch.functions.len(), ..JointOutput::default() },
+            Self::Windows(batch) => JointOutput { questions: batch.starts.len(), ..JointOutput::default() },
+        }
+    }
 }
 
 /// Windows and how often they are seen in the whole run.
@@ -73,7 +92,6 @@ pub struct MixedLoader {
     windows: Arc<WindowRun>,
     batch_size: usize,
     order: Order,
-    device: Device,
     epoch: Arc<AtomicU64>,
 }
 
@@ -84,19 +102,12 @@ enum Step {
 
 impl MixedLoader {
     /// A loader whose first epoch is epoch 0; `batch_size` is that of the texts.
-    pub fn new(
-        texts: Vec<EncodedExample>,
-        windows: WindowRun,
-        batch_size: usize,
-        order: Order,
-        device: &Device,
-    ) -> Self {
+    pub fn new(texts: Vec<EncodedExample>, windows: WindowRun, batch_size: usize, order: Order) -> Self {
         Self {
             texts: Arc::new(texts),
             windows: Arc::new(windows),
             batch_size: batch_size.max(1),
             order,
-            device: device.clone(),
             epoch: Arc::default(),
         }
     }
@@ -124,7 +135,7 @@ impl MixedLoader {
 impl DataLoader<Mixed> for MixedLoader {
     fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Mixed> + 'a> {
         let epoch = self.epoch.fetch_add(1, Ordering::Relaxed);
-        Box::new(MixedIterator { loader: self, plan: self.plan(epoch).into_iter(), items: 0 })
+        Box::new(MixedIterator { loader: self, plan: self.plan(epoch).into_iter(), items: 0, epoch, batch: 0 })
     }
 
     fn num_items(&self) -> usize {
@@ -136,8 +147,8 @@ impl DataLoader<Mixed> for MixedLoader {
         self.texts.len() + windows
     }
 
-    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<Mixed>> {
-        Arc::new(Self { device: device.clone(), ..self.clone() })
+    fn to_device(&self, _device: &Device) -> Arc<dyn DataLoader<Mixed>> {
+        Arc::new(self.clone())
     }
 
     /// A stretch of the texts, for a learner on several devices, which Mynah does not use; windows stay whole.
@@ -151,6 +162,8 @@ struct MixedIterator<'a> {
     loader: &'a MixedLoader,
     plan: std::vec::IntoIter<Step>,
     items: usize,
+    epoch: u64,
+    batch: u64,
 }
 
 impl Iterator for MixedIterator<'_> {
@@ -159,16 +172,23 @@ impl Iterator for MixedIterator<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         let loader = self.loader;
         let step = self.plan.next()?;
+        // Epochs have fewer than 2^32 batches.
+        let number = (self.epoch << 32) | self.batch;
+        self.batch += 1;
         Some(Ok(match step {
             Step::Texts(indices) => {
                 self.items += indices.len();
                 let texts: Vec<&EncodedExample> = indices.iter().map(|index| &loader.texts[*index]).collect();
-                Mixed::Texts(Box::new(Batch::new(&texts, &loader.device)))
+                let mut batch = Batch::new(&texts);
+                batch.ragged.number = number;
+                Mixed::Texts(Box::new(batch))
             }
             Step::Windows(indices) => {
                 self.items += indices.len();
                 let windows: Vec<&AnswerWindow> = indices.iter().map(|index| &loader.windows.windows[*index]).collect();
-                Mixed::Windows(Box::new(WindowBatch::new(&windows, &loader.device)))
+                let mut batch = WindowBatch::new(&windows);
+                batch.ragged.number = number;
+                Mixed::Windows(Box::new(batch))
             }
         }))
     }
@@ -191,6 +211,8 @@ mod tests {
             words: Vec::new(),
             weight: 1.0,
             embedding: Vec::new(),
+            below: None,
+            teacher: None,
         };
         (0..count).map(text).collect()
     }
@@ -215,7 +237,7 @@ mod tests {
     #[test]
     fn every_window_is_seen_once_a_pass_over_all_epochs() {
         let order = Order::Shuffled { seed: 9 };
-        let loader = MixedLoader::new(texts(50), run(45, 2, 7), 8, order, &Device::flex());
+        let loader = MixedLoader::new(texts(50), run(45, 2, 7), 8, order);
         let mut seen = vec![0; 45];
         let mut most = 0;
         for epoch in 0..7 {
@@ -233,7 +255,7 @@ mod tests {
     #[test]
     fn texts_alone_come_in_the_order_they_always_did() {
         let order = Order::Shuffled { seed: 1 };
-        let loader = MixedLoader::new(texts(103), WindowRun::default(), 8, order, &Device::flex());
+        let loader = MixedLoader::new(texts(103), WindowRun::default(), 8, order);
         let lengths: Vec<usize> = texts(103).iter().map(|text| text.input_ids.len()).collect();
         assert_eq!(parts(loader.plan(3)).0, plan(&lengths, 8, order, 3));
         assert_eq!(loader.num_items(), 103);
@@ -242,9 +264,9 @@ mod tests {
     #[test]
     fn questions_alone_are_a_run_too() {
         let order = Order::Shuffled { seed: 1 };
-        let loader = MixedLoader::new(Vec::new(), run(10, 1, 1), 8, order, &Device::flex());
+        let loader = MixedLoader::new(Vec::new(), run(10, 1, 1), 8, order);
         assert_eq!(parts(loader.plan(0)).1.len(), 3);
-        let fixed = MixedLoader::new(Vec::new(), run(10, 1, 1), 8, Order::Fixed, &Device::flex());
+        let fixed = MixedLoader::new(Vec::new(), run(10, 1, 1), 8, Order::Fixed);
         assert_eq!(fixed.iter().count(), 3);
     }
 }

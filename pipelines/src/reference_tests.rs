@@ -10,6 +10,7 @@ use crate::batch::{Batch, EncodedExample};
 use crate::candidate::Candidate;
 use crate::distilbert::{ForwardOptions, JointModel};
 use crate::fine_tune::{self, FineTuneInput, QuestionInput, fine_tune};
+use crate::padded::PaddedTokens;
 use crate::progress::NoProgress;
 use crate::settings::TrainingSettings;
 use crate::weights;
@@ -35,12 +36,20 @@ fn labels() -> Labels {
 }
 
 fn encoded(input_ids: &[u32]) -> EncodedExample {
-    EncodedExample { input_ids: input_ids.to_vec(), function: 0, words: Vec::new(), weight: 1.0, embedding: Vec::new() }
+    EncodedExample {
+        input_ids: input_ids.to_vec(),
+        function: 0,
+        words: Vec::new(),
+        weight: 1.0,
+        embedding: Vec::new(),
+        below: None,
+        teacher: None,
+    }
 }
 
 fn hidden(model: &JointModel, examples: &[&EncodedExample]) -> Vec<f32> {
-    let batch = Batch::new(examples, &Device::flex());
-    let rows = model.hidden(batch.input_ids, batch.padding, &ForwardOptions::default());
+    let tokens = PaddedTokens::new(&Batch::new(examples).ragged, &Device::flex());
+    let rows = model.hidden(tokens.input_ids, tokens.padding, &ForwardOptions::default());
     weights::values(rows).unwrap()
 }
 

@@ -30,6 +30,12 @@ pub struct TrainingSettings {
     pub max_tokens: usize,
     /// Decoupled weight decay of AdamW (arXiv 1711.05101).
     pub weight_decay: f32,
+    /// Decoupled pull towards the weights that training starts from (L2-SP, arXiv 1802.01483); 0 for none.
+    pub start_decay: f32,
+    /// Weight of the distance to what production says of older texts (arXiv 1503.02531); 0 for none.
+    pub distillation_weight: f32,
+    /// What both sides' logits are divided by before they are compared.
+    pub distillation_temperature: f32,
     /// Largest gradient norm of one parameter tensor; larger ones are scaled down to it.
     pub gradient_clip: f32,
     /// Dropout in the encoder.
@@ -50,9 +56,16 @@ pub struct TrainingSettings {
     pub freeze_embeddings: bool,
     /// How many of the lowest layers keep their weights.
     pub frozen_layers: usize,
+    /// How many of the lowest layers keep their weights in a run after a conversation, embeddings included; unset: half of
+    /// them. What they make of a text is computed once and remembered in `cache/`.
+    pub session_frozen_layers: Option<usize>,
+    /// Tokens of older examples that are trained on again in a run after a conversation, balanced over the functions. The
+    /// time of such a run depends on this and on what is new, not on how much there is.
+    pub replay_tokens: usize,
     /// Epochs without a better validation score after which training stops.
     pub patience: usize,
-    /// How often a correction is seen in one epoch.
+    /// How often an older correction is seen in one epoch, at most; new ones are seen up to 12 times. Together they are no
+    /// more than a quarter of it.
     pub correction_repeats: usize,
     /// Whether texts that no function is meant for (small talk, common knowledge, nonsense, other languages) are trained
     /// against, as far as they are unlike everything that the home teaches.
@@ -85,6 +98,9 @@ impl Default for TrainingSettings {
             batch_size: None,
             max_tokens: 128,
             weight_decay: 0.01,
+            start_decay: 0.0,
+            distillation_weight: 1.0,
+            distillation_temperature: 2.0,
             gradient_clip: 1.0,
             dropout: 0.1,
             head_dropout: 0.1,
@@ -94,6 +110,8 @@ impl Default for TrainingSettings {
             value_swaps: 2,
             freeze_embeddings: true,
             frozen_layers: 0,
+            session_frozen_layers: None,
+            replay_tokens: 8_192,
             patience: 4,
             correction_repeats: 6,
             background: true,
@@ -109,6 +127,16 @@ impl Default for TrainingSettings {
 }
 
 impl TrainingSettings {
+    /// The settings of a run after a conversation, on a model of `n_layers`.
+    pub(crate) fn for_session(&self, n_layers: usize) -> Self {
+        let frozen = self.session_frozen_layers.unwrap_or(n_layers / 2).min(n_layers);
+        Self {
+            frozen_layers: self.frozen_layers.max(frozen),
+            freeze_embeddings: self.freeze_embeddings || frozen > 0,
+            ..self.clone()
+        }
+    }
+
     /// The batch size for `examples` training texts when none is set.
     pub fn batch_size_for(&self, examples: usize) -> usize {
         self.batch_size.unwrap_or(if examples <= 2_000 { 16 } else { 32 }).max(1)

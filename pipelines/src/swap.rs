@@ -9,12 +9,14 @@ use std::collections::BTreeMap;
 use crate::dropout::split_mix;
 
 /// Above so many examples there are values enough.
-const LIMIT: usize = 4_000;
+pub(crate) const LIMIT: usize = 4_000;
+/// In a run after a conversation, which is to be short.
+pub(crate) const SESSION_LIMIT: usize = 500;
 
 /// `examples` followed by `copies` of each that has arguments, with values drawn by `seed` from those
-/// that the same function gives the same argument.
-pub(crate) fn with_swapped_values(mut examples: Vec<Example>, copies: usize, seed: u64) -> Vec<Example> {
-    if copies == 0 || examples.len() > LIMIT {
+/// that the same function gives the same argument; without copies where there are more than `limit`.
+pub(crate) fn with_swapped_values(mut examples: Vec<Example>, copies: usize, limit: usize, seed: u64) -> Vec<Example> {
+    if copies == 0 || examples.len() > limit {
         return examples;
     }
     let mut values: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
@@ -101,7 +103,7 @@ mod tests {
             example("alarm für half past six", &[("time", 10, 23)]),
             example("alarm", &[]),
         ];
-        let all = with_swapped_values(examples, 8, 1);
+        let all = with_swapped_values(examples, 8, LIMIT, 1);
         assert!(all.iter().any(|e| e.text == "wake me at half past six today"), "{all:?}");
         assert!(all.iter().any(|e| e.text == "alarm für seven"), "{all:?}");
         for mut example in all {

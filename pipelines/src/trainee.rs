@@ -1,15 +1,20 @@
-//! The joint model as burn-train's learner sees it: loss, training step, validation step.
+//! The joint model as burn-train's learner sees it: training step, validation step.
+//!
+//! On the CPU both are written out in [`crate::native`]; on any other device burn differentiates [`crate::autodiff`].
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
-use burn::tensor::{Int, Tensor, activation};
+use burn::tensor::Device;
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 use std::sync::Arc;
 
+use crate::autodiff;
 use crate::batch::Batch;
 use crate::distilbert::{ForwardOptions, JointModel};
+use crate::dropout::{DropoutSource, split_mix};
 use crate::metrics::JointOutput;
 use crate::mixed::Mixed;
+use crate::native::{Dropout, Gradients, Network, Signal};
 use crate::windows::WindowBatch;
 
 /// What the loss depends on besides the model.
@@ -21,8 +26,30 @@ pub struct Objective {
     pub argument_loss_weight: f32,
     /// Weight of the distance between a text's embedding and the base's.
     pub embedding_loss_weight: f32,
-    /// Dropout while training.
-    pub options: ForwardOptions,
+    /// Weight of the distance to production's logits, where a text has them.
+    pub distillation_weight: f32,
+    /// What both logits are divided by before they are compared.
+    pub distillation_temperature: f32,
+    /// Seed of the dropout masks.
+    pub seed: u64,
+    /// Dropout in the encoder while training.
+    pub encoder_dropout: f64,
+    /// Dropout before the heads while training.
+    pub head_dropout: f64,
+    /// The lowest layer whose weights are trained.
+    pub first_trained_layer: usize,
+    /// Who computes the steps.
+    pub engine: Engine,
+}
+
+/// Who computes a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Engine {
+    /// The CPU, by [`crate::native`].
+    #[default]
+    Native,
+    /// The device of the weights, differentiated by burn.
+    Autodiff,
 }
 
 /// A model together with its objective.
@@ -34,137 +61,112 @@ pub struct Trainee {
     objective: Arc<Objective>,
 }
 
-/// Loss and logits of a batch.
-struct Forward {
-    /// `[1]`
-    loss: Tensor<1>,
-    /// `[batch_size, functions]`
-    functions: Tensor<2>,
-    /// `[words, tags]`
-    tags: Option<Tensor<2>>,
-}
-
 impl Trainee {
     /// Puts `model` in front of `objective`.
     pub fn new(model: JointModel, objective: Objective) -> Self {
         Self { model, objective: Arc::new(objective) }
     }
 
-    fn forward(&self, batch: &Batch, options: &ForwardOptions) -> Forward {
-        let [batch_size, seq_length] = batch.input_ids.dims();
-        let hidden = self.model.hidden(batch.input_ids.clone(), batch.padding.clone(), options);
-        let device = hidden.device();
-        let first = Tensor::<1, Int>::arange_step(0..(batch_size * seq_length) as i64, seq_length, &device);
-        let functions = self.model.function_logits(hidden.clone().select(0, first), options);
-        let mut loss = cross_entropy(
-            functions.clone(),
-            batch.functions.clone(),
-            batch.weights.clone(),
-            self.objective.label_smoothing,
-        );
-        if let Some(embeddings) = &batch.embeddings {
-            let pooled = pool(hidden.clone(), batch.pooling.clone());
-            loss = loss + cosine_distance(pooled, embeddings.clone()) * self.objective.embedding_loss_weight;
-        }
-        let mut tags = None;
-        if let (Some(words), Some(targets), Some(weights)) = (&batch.words, &batch.tags, &batch.word_weights) {
-            let logits = self.model.tag_logits(hidden.select(0, words.clone()), options);
-            let tag_loss = cross_entropy(logits.clone(), targets.clone(), weights.clone(), 0.0);
-            loss = loss + tag_loss * self.objective.argument_loss_weight;
-            tags = Some(logits);
-        }
-        Forward { loss, functions, tags }
+    fn device(&self) -> Device {
+        self.model.pre_classifier.weight.device()
     }
-}
 
-/// Loss and logits of a batch of questions.
-struct Spans {
-    /// `[1]`
-    loss: Tensor<1>,
-    /// `[batch_size, seq_length]`, start and end
-    logits: [Tensor<2>; 2],
-}
+    /// The weights that a batch needs.
+    fn network(&self, batch: &Mixed) -> Network {
+        let below_is_given = batch.ragged().below.is_some();
+        let first = if below_is_given { self.objective.first_trained_layer } else { 0 };
+        Network::read(&self.model, first, below_is_given)
+    }
 
-impl Trainee {
-    /// The mean of the cross entropies of start and end (`DistilBertForQuestionAnswering`).
-    fn spans(&self, batch: &WindowBatch, options: &ForwardOptions) -> Spans {
-        let [batch_size, seq_length] = batch.input_ids.dims();
-        let hidden = self.model.hidden(batch.input_ids.clone(), batch.padding.clone(), options);
-        let distance = batch
-            .embeddings
-            .as_ref()
-            .map(|embeddings| cosine_distance(pool(hidden.clone(), batch.pooling.clone()), embeddings.clone()));
-        let logits = self.model.answer_logits(hidden, options).reshape([batch_size, seq_length, 2]);
-        let logits = [0, 1].map(|side| {
-            let side = logits.clone().narrow(2, side, 1).reshape([batch_size, seq_length]);
-            match &batch.padding {
-                Some(padding) => side.mask_fill(padding.clone(), -1e9),
-                None => side,
-            }
-        });
-        let weights = Tensor::<1>::ones([batch_size], &logits[0].device());
-        let loss = |logits: &Tensor<2>, targets: &Tensor<1, Int>| {
-            cross_entropy(logits.clone(), targets.clone(), weights.clone(), 0.0)
+    /// Loss and gradients by [`crate::native`].
+    fn native_step(&self, batch: &Mixed) -> TrainOutput<JointOutput> {
+        let network = self.network(batch);
+        let objective = &*self.objective;
+        let mut gradients = Gradients::new(&self.device().inner());
+        let dropout = Dropout {
+            stream: split_mix(objective.seed ^ split_mix(batch.ragged().number)),
+            encoder: objective.encoder_dropout,
+            head: objective.head_dropout,
         };
-        let mut loss = (loss(&logits[0], &batch.starts) + loss(&logits[1], &batch.ends)) * 0.5;
-        if let Some(distance) = distance {
-            loss = loss + distance * self.objective.embedding_loss_weight;
-        }
-        Spans { loss, logits }
+        let signal = Signal::Learn(Some(dropout), &mut gradients);
+        let loss = match batch {
+            Mixed::Texts(batch) => network.texts(batch, objective, signal).loss,
+            Mixed::Windows(batch) => network.windows(batch, objective, signal).loss,
+        };
+        TrainOutput { grads: gradients.into_params(), item: JointOutput { loss, ..batch.counted() } }
     }
-}
 
-/// Mean weighted cross entropy with label smoothing (arXiv 1512.00567).
-///
-/// # Shapes
-/// - logits: `[rows, classes]`
-/// - targets, weights: `[rows]`
-/// - output: `[1]`
-pub(crate) fn cross_entropy(
-    logits: Tensor<2>,
-    targets: Tensor<1, Int>,
-    weights: Tensor<1>,
-    smoothing: f32,
-) -> Tensor<1> {
-    let [rows, _classes] = logits.dims();
-    let log_probabilities = activation::log_softmax(logits, 1);
-    let picked = log_probabilities.clone().gather(1, targets.reshape([rows, 1])).reshape([rows]);
-    let per_row = match smoothing > 0.0 {
-        true => {
-            let uniform = log_probabilities.mean_dim(1).reshape([rows]);
-            picked * (1.0 - smoothing) + uniform * smoothing
+    fn autodiff_step(&self, batch: &Mixed) -> TrainOutput<JointOutput> {
+        let objective = &*self.objective;
+        let device = self.device();
+        let options = ForwardOptions {
+            dropout: Some(DropoutSource::new(split_mix(objective.seed ^ split_mix(batch.ragged().number)))),
+            encoder_dropout: objective.encoder_dropout,
+            head_dropout: objective.head_dropout,
+        };
+        let loss = match batch {
+            Mixed::Texts(batch) => autodiff::texts(&self.model, objective, batch, &options, &device).loss,
+            Mixed::Windows(batch) => autodiff::windows(&self.model, objective, batch, &options, &device).loss,
+        };
+        let item = JointOutput { loss: autodiff::value(loss.clone().inner()), ..batch.counted() };
+        TrainOutput { grads: GradientsParams::from_grads(loss.backward(), self), item }
+    }
+
+    fn score_texts(&self, batch: &Batch, network: Option<&Network>) -> JointOutput {
+        let objective = &*self.objective;
+        let (loss, functions, tags) = match network {
+            Some(network) => {
+                let scores = network.texts(batch, objective, Signal::Score);
+                let tags = right(&scores.tags, &batch.tags);
+                (scores.loss, right(&scores.functions, &batch.functions), tags)
+            }
+            None => {
+                let options = ForwardOptions::default();
+                let scores = autodiff::texts(&self.model, objective, batch, &options, &self.device());
+                let tags = scores.tags.map(|tags| autodiff::matches(tags, &batch.tags)).unwrap_or_default();
+                (autodiff::value(scores.loss), autodiff::matches(scores.functions, &batch.functions), tags)
+            }
+        };
+        let mut words = tags.iter();
+        let mut exact = 0;
+        for (function_right, count) in functions.iter().zip(&batch.word_counts) {
+            let arguments_right = words.by_ref().take(*count).fold(true, |all, right| all & right);
+            exact += usize::from(*function_right && arguments_right);
         }
-        false => picked,
-    };
-    -(per_row * weights).mean()
-}
+        JointOutput {
+            loss,
+            examples: functions.len(),
+            functions_right: functions.iter().filter(|right| **right).count(),
+            exact,
+            ..JointOutput::default()
+        }
+    }
 
-/// Mean over the tokens of every text.
-///
-/// # Shapes
-/// - hidden: `[batch_size * seq_length, dim]`
-/// - pooling: `[batch_size, seq_length]`
-/// - output: `[batch_size, dim]`
-fn pool(hidden: Tensor<2>, pooling: Tensor<2>) -> Tensor<2> {
-    let [batch_size, seq_length] = pooling.dims();
-    let [_, dim] = hidden.dims();
-    let tokens = hidden.reshape([batch_size, seq_length, dim]);
-    (tokens * pooling.reshape([batch_size, seq_length, 1])).sum_dim(1).reshape([batch_size, dim])
-}
-
-/// Mean of `1 - cos` between the rows and the unit vectors of `targets`.
-///
-/// # Shapes
-/// - rows, targets: `[batch_size, dim]`
-/// - output: `[1]`
-fn cosine_distance(rows: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
-    let norm = (rows.clone() * rows.clone()).sum_dim(1).sqrt() + 1e-9;
-    let cosine = (rows * targets).sum_dim(1) / norm;
-    -cosine.mean() + 1.0
-}
-
-fn scalar(loss: Tensor<1>) -> f64 {
-    loss.into_data().iter::<f64>().next().unwrap_or(f64::NAN)
+    fn score_windows(&self, batch: &WindowBatch, network: Option<&Network>) -> JointOutput {
+        let objective = &*self.objective;
+        let (loss, starts, ends) = match network {
+            Some(network) => {
+                let scores = network.windows(batch, objective, Signal::Score);
+                let side = |side: usize, places: &[u32]| -> Vec<bool> {
+                    let sequences = batch.ragged.starts.windows(2).zip(places);
+                    let row = |pair: &[usize]| -> Vec<f32> {
+                        (pair[0]..pair[1]).map(|row| scores.logits[2 * row + side]).collect()
+                    };
+                    sequences.map(|(pair, place)| largest(&row(pair)) == *place as usize).collect()
+                };
+                (scores.loss, side(0, &batch.starts), side(1, &batch.ends))
+            }
+            None => {
+                let options = ForwardOptions::default();
+                let scores = autodiff::windows(&self.model, objective, batch, &options, &self.device());
+                let [starts, ends] = scores.logits;
+                let places = (autodiff::matches(starts, &batch.starts), autodiff::matches(ends, &batch.ends));
+                (autodiff::value(scores.loss), places.0, places.1)
+            }
+        };
+        let both = starts.iter().zip(&ends).filter(|(start, end)| **start && **end).count();
+        JointOutput { loss, questions: starts.len(), spans_right: both, ..JointOutput::default() }
+    }
 }
 
 impl TrainStep for Trainee {
@@ -172,20 +174,10 @@ impl TrainStep for Trainee {
     type Output = JointOutput;
 
     fn step(&self, batch: Mixed) -> TrainOutput<JointOutput> {
-        let options = &self.objective.options;
-        let (loss, output) = match &batch {
-            Mixed::Texts(batch) => {
-                let output = JointOutput { examples: batch.word_counts.len(), ..JointOutput::default() };
-                (self.forward(batch, options).loss, output)
-            }
-            Mixed::Windows(batch) => {
-                let output = JointOutput { questions: batch.input_ids.dims()[0], ..JointOutput::default() };
-                (self.spans(batch, options).loss, output)
-            }
-        };
-        let output = JointOutput { loss: scalar(loss.clone().inner()), ..output };
-        let gradients = GradientsParams::from_grads(loss.backward(), self);
-        TrainOutput { grads: gradients, item: output }
+        match self.objective.engine {
+            Engine::Native => self.native_step(&batch),
+            Engine::Autodiff => self.autodiff_step(&batch),
+        }
     }
 }
 
@@ -194,89 +186,27 @@ impl InferenceStep for Trainee {
     type Output = JointOutput;
 
     fn step(&self, batch: Mixed) -> JointOutput {
-        match batch {
-            Mixed::Texts(batch) => self.score_texts(&batch),
-            Mixed::Windows(batch) => self.score_windows(&batch),
-        }
-    }
-}
-
-impl Trainee {
-    fn score_texts(&self, batch: &Batch) -> JointOutput {
-        let forward = self.forward(batch, &ForwardOptions::default());
-        let [batch_size, _] = batch.input_ids.dims();
-        let right = matches(forward.functions, batch.functions.clone());
-        let tags_right = match (forward.tags, batch.tags.clone()) {
-            (Some(logits), Some(targets)) => matches(logits, targets),
-            _ => Vec::new(),
-        };
-        let mut words = tags_right.iter();
-        let mut exact = 0;
-        for (function_right, count) in right.iter().zip(&batch.word_counts) {
-            let arguments_right = words.by_ref().take(*count).fold(true, |all, right| all & right);
-            exact += usize::from(*function_right && arguments_right);
-        }
-        JointOutput {
-            loss: scalar(forward.loss),
-            examples: batch_size,
-            functions_right: right.iter().filter(|right| **right).count(),
-            exact,
-            ..JointOutput::default()
-        }
-    }
-
-    fn score_windows(&self, batch: &WindowBatch) -> JointOutput {
-        let Spans { loss, logits: [starts, ends] } = self.spans(batch, &ForwardOptions::default());
-        let starts = matches(starts, batch.starts.clone());
-        let right = starts.iter().zip(matches(ends, batch.ends.clone())).filter(|(start, end)| **start && *end);
-        JointOutput {
-            loss: scalar(loss),
-            questions: starts.len(),
-            spans_right: right.count(),
-            ..JointOutput::default()
+        let network = (self.objective.engine == Engine::Native).then(|| self.network(&batch));
+        match &batch {
+            Mixed::Texts(batch) => self.score_texts(batch, network.as_ref()),
+            Mixed::Windows(batch) => self.score_windows(batch, network.as_ref()),
         }
     }
 }
 
 /// Whether the largest logit of each row is the target's.
-fn matches(logits: Tensor<2>, targets: Tensor<1, Int>) -> Vec<bool> {
-    let [rows, _classes] = logits.dims();
-    let predicted = logits.argmax(1).reshape([rows]);
-    predicted.equal(targets).into_data().iter::<bool>().collect()
+fn right(logits: &[f32], targets: &[u32]) -> Vec<bool> {
+    let classes = logits.len() / targets.len().max(1);
+    let rows = logits.chunks_exact(classes.max(1)).zip(targets);
+    rows.map(|(row, target)| largest(row) == *target as usize).collect()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use burn::tensor::Device;
-
-    #[test]
-    fn embeddings_are_compared_by_angle_over_the_real_tokens() {
-        let device = Device::flex();
-        // Two texts of two tokens; the second token of the second text is padding.
-        let hidden = Tensor::<2>::from_data([[2.0, 0.0], [0.0, 2.0], [0.0, 3.0], [9.0, 9.0]], &device);
-        let pooling = Tensor::<2>::from_data([[0.5, 0.5], [1.0, 0.0]], &device);
-        let pooled = pool(hidden, pooling);
-        assert_eq!(pooled.clone().into_data().iter::<f32>().collect::<Vec<_>>(), [1.0, 1.0, 0.0, 3.0]);
-        let targets = Tensor::<2>::from_data([[1.0, 0.0], [0.0, 1.0]], &device);
-        // Cosines 1/sqrt(2) and 1.
-        let expected = 1.0 - (0.5f64.sqrt() + 1.0) / 2.0;
-        assert!((scalar(cosine_distance(pooled, targets)) - expected).abs() < 1e-6);
+fn largest(row: &[f32]) -> usize {
+    let mut best = 0;
+    for (index, value) in row.iter().enumerate() {
+        if *value > row[best] {
+            best = index;
+        }
     }
-
-    #[test]
-    fn cross_entropy_by_hand() {
-        let device = Device::flex();
-        let logits = Tensor::<2>::from_data([[0.0, 0.0], [2.0, 0.0]], &device);
-        let targets = Tensor::<1, Int>::from_data([0, 1], &device);
-        let weights = Tensor::<1>::from_data([1.0, 1.0], &device);
-        // ln 2 and ln(1 + e^2), halved.
-        let expected = (2f64.ln() + (1.0 + 2f64.exp()).ln()) / 2.0;
-        let loss = scalar(cross_entropy(logits.clone(), targets.clone(), weights.clone(), 0.0));
-        assert!((loss - expected).abs() < 1e-6, "{loss} {expected}");
-        // Smoothing moves half of 0.2 to the other class: mean log p of both.
-        let smooth = scalar(cross_entropy(logits, targets, weights, 0.2));
-        let uniform = (2f64.ln() + ((1.0 + 2f64.exp()).ln() + (1.0 + (-2f64).exp()).ln()) / 2.0) / 2.0;
-        assert!((smooth - (0.8 * expected + 0.2 * uniform)).abs() < 1e-6, "{smooth}");
-    }
+    best
 }

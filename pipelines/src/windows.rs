@@ -3,11 +3,11 @@
 //! A long passage is read in overlapping windows. A window that does not hold the whole answer, and one of a question
 //! that its passage does not answer, point at `[CLS]` (arXiv 1806.03822).
 
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use mynah_data::{AnswerSpan, QuestionExample};
 use mynah_runtime::{Tokenizer, Windows};
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::batch::Ragged;
 use crate::settings::TrainingSettings;
 
 /// Windows of one passage that are trained on at most; a passage of a book is no passage.
@@ -122,55 +122,29 @@ fn words(text: &str) -> BTreeSet<String> {
     parts.filter(|word| !word.is_empty()).map(str::to_lowercase).collect()
 }
 
-/// Some windows of similar length, padded to the longest.
+/// Some windows of similar length.
 #[derive(Clone, Debug)]
 pub struct WindowBatch {
-    /// `[batch_size, seq_length]`
-    pub input_ids: Tensor<2, Int>,
-    /// `[batch_size, seq_length]`, true where padded; none when all windows are equally long.
-    pub padding: Option<Tensor<2, Bool>>,
+    /// The tokens.
+    pub ragged: Ragged,
     /// `[batch_size]`: the first token of the answer.
-    pub starts: Tensor<1, Int>,
+    pub starts: Vec<u32>,
     /// `[batch_size]`: its last token.
-    pub ends: Tensor<1, Int>,
-    /// `[batch_size, seq_length]`: 1 / length at the window's own tokens, else 0.
-    pub pooling: Tensor<2>,
-    /// `[batch_size, dim]`: unit vectors; none when no embedding was computed.
-    pub embeddings: Option<Tensor<2>>,
+    pub ends: Vec<u32>,
+    /// `[batch_size, dim]`: unit vectors; empty when none were computed.
+    pub embeddings: Vec<f32>,
 }
 
 impl WindowBatch {
-    /// Pads `windows` into one batch on `device`.
-    pub fn new(windows: &[&AnswerWindow], device: &Device) -> Self {
-        let batch_size = windows.len();
-        let seq_length = windows.iter().map(|window| window.input_ids.len()).max().unwrap_or(1).max(1);
-        let mut ids = vec![0i64; batch_size * seq_length];
-        let mut pads = vec![true; batch_size * seq_length];
-        let mut pooling = vec![0f32; batch_size * seq_length];
+    /// Puts `windows` beside each other.
+    pub fn new(windows: &[&AnswerWindow]) -> Self {
         let embeddings: Vec<f32> = windows.iter().flat_map(|window| window.embedding.iter().copied()).collect();
-        for (row, window) in windows.iter().enumerate() {
-            for (column, id) in window.input_ids.iter().enumerate() {
-                ids[row * seq_length + column] = i64::from(*id);
-                pads[row * seq_length + column] = false;
-                pooling[row * seq_length + column] = 1.0 / window.input_ids.len() as f32;
-            }
-        }
-        let padded = pads.iter().any(|pad| *pad);
-        let shape = [batch_size, seq_length];
-        let places = |of: fn(&AnswerWindow) -> u32| {
-            let places: Vec<i64> = windows.iter().map(|window| i64::from(of(window))).collect();
-            Tensor::from_data(TensorData::new(places, [batch_size]), device)
-        };
+        let complete = windows.first().is_some_and(|first| embeddings.len() == windows.len() * first.embedding.len());
         Self {
-            input_ids: Tensor::from_data(TensorData::new(ids, shape), device),
-            padding: padded.then(|| Tensor::from_data(TensorData::new(pads, shape), device)),
-            starts: places(|window| window.start),
-            ends: places(|window| window.end),
-            pooling: Tensor::from_data(TensorData::new(pooling, shape), device),
-            embeddings: (!embeddings.is_empty() && embeddings.len().is_multiple_of(batch_size)).then(|| {
-                let dim = embeddings.len() / batch_size;
-                Tensor::from_data(TensorData::new(embeddings, [batch_size, dim]), device)
-            }),
+            ragged: Ragged::of(windows.iter().map(|window| window.input_ids.as_slice())),
+            starts: windows.iter().map(|window| window.start).collect(),
+            ends: windows.iter().map(|window| window.end).collect(),
+            embeddings: if complete { embeddings } else { Vec::new() },
         }
     }
 }
@@ -247,11 +221,9 @@ mod tests {
     #[test]
     fn a_batch_is_padded_to_its_longest_window() {
         let window = |length: u32, start: usize| AnswerWindow::new((0..length).collect(), (start, start + 1));
-        let batch = WindowBatch::new(&[&window(3, 1), &window(5, 2)], &Device::flex());
-        assert_eq!(batch.input_ids.dims(), [2, 5]);
-        let padding = batch.padding.unwrap().into_data().iter::<bool>().collect::<Vec<_>>();
-        assert_eq!(padding, [[false, false, false, true, true], [false; 5]].concat());
-        assert_eq!(batch.ends.into_data().iter::<i64>().collect::<Vec<_>>(), [2, 3]);
+        let batch = WindowBatch::new(&[&window(3, 1), &window(5, 2)]);
+        assert_eq!(batch.ragged.starts, [0, 3, 8]);
+        assert_eq!(batch.ends, [2, 3]);
     }
 
     proptest! {

@@ -19,6 +19,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use mynah_data::{Slot, Source};
 
+use crate::model::Model;
+
 pub use cache::EmbeddingCache;
 pub use layer::Layer;
 pub(crate) use layer::{OnProgress, dot, embed, head};
@@ -118,6 +120,13 @@ impl Memory {
     /// The `count` nearest entries with their cosine similarities, nearest first; see [`Layer::nearest`].
     pub fn nearest(&self, embedding: &[f32], count: usize) -> Vec<(usize, f32)> {
         self.merged(self.fixed.nearest(embedding, count), self.live.nearest(embedding, count), count)
+    }
+
+    /// The same, shared out among the threads of the model whose embedding it is.
+    pub fn nearest_with(&self, model: &Model, embedding: &[f32], count: usize) -> Vec<(usize, f32)> {
+        let helpers = model.encoder().helpers();
+        let (fixed, live) = (&self.fixed, &self.live);
+        self.merged(fixed.nearest_with(embedding, count, helpers), live.nearest_with(embedding, count, helpers), count)
     }
 
     /// The same by comparing with every entry.

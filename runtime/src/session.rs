@@ -1,7 +1,7 @@
 //! A conversation: every turn is answered in the context of those before it, and logged before its reply is given.
 //!
 //! Invariants: a reply that was returned is in the log: on the disk, or with `durability = "process"` with the operating
-//! system and on the disk right after; a turn whose log line could not be written has no reply and leaves the context as it
+//! system and on the disk soon after; a turn whose log line could not be written has no reply and leaves the context as it
 //! was. (A function's handler has run by then, because its words are the reply.)
 
 mod context;

@@ -8,6 +8,9 @@
 //! original text and lie within it; the time for one text is bounded, however long the text is, because only its first
 //! [`MAX_CHARS_PER_TOKEN`] characters per allowed token are looked at.
 
+mod plain;
+
+use plain::Plain;
 use tokenizers::Tokenizer as Inner;
 
 use crate::checkpoint::{Checkpoint, TOKENIZER_FILE};
@@ -30,6 +33,8 @@ pub const MAX_CHARS_PER_TOKEN: usize = 32;
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
     inner: Inner,
+    /// For texts that need less than the whole machinery of `inner`.
+    plain: Option<Plain>,
     cls: u32,
     sep: u32,
     vocab_size: usize,
@@ -101,10 +106,34 @@ impl PairEncoding {
     }
 }
 
+/// Tokens of a text, special ones aside.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Pieces {
     ids: Vec<u32>,
     word_ids: Vec<Option<u32>>,
     offsets: Vec<(usize, usize)>,
+}
+
+impl Pieces {
+    fn with_capacity(tokens: usize) -> Self {
+        Self {
+            ids: Vec::with_capacity(tokens),
+            word_ids: Vec::with_capacity(tokens),
+            offsets: Vec::with_capacity(tokens),
+        }
+    }
+
+    fn push(&mut self, id: u32, word: u32, offset: (usize, usize)) {
+        self.ids.push(id);
+        self.word_ids.push(Some(word));
+        self.offsets.push(offset);
+    }
+
+    fn truncate(&mut self, tokens: usize) {
+        self.ids.truncate(tokens);
+        self.word_ids.truncate(tokens);
+        self.offsets.truncate(tokens);
+    }
 }
 
 impl Encoding {
@@ -142,7 +171,8 @@ impl Tokenizer {
         // WordPiece fails on the first unknown word when the vocabulary lacks its unknown token: better now than later.
         inner.encode_char_offsets("word \u{10fffd}\u{e000} 9\u{fffd}", false).map_err(broken)?;
         let highest = inner.get_vocab(true).into_values().max().unwrap_or(0);
-        Ok(Self { inner, cls, sep, vocab_size: highest as usize + 1 })
+        let plain = Plain::of(&inner);
+        Ok(Self { inner, plain, cls, sep, vocab_size: highest as usize + 1 })
     }
 
     /// Reads the tokenizer of a checkpoint and checks that every token has an embedding.
@@ -212,11 +242,18 @@ impl Tokenizer {
 
     /// The tokens of a text without special ones, at most `room`; none when the tokenizer fails on the text.
     fn pieces(&self, text: &str, room: usize) -> Pieces {
+        let most = room.saturating_mul(MAX_CHARS_PER_TOKEN);
         let cut =
-            text.char_indices().nth(room.saturating_mul(MAX_CHARS_PER_TOKEN)).map_or(text.len(), |(byte, _)| byte);
+            if text.len() <= most { None } else { text.char_indices().nth(most) }.map_or(text.len(), |(byte, _)| byte);
+        let plain = self.plain.as_ref().and_then(|plain| plain.pieces(&self.inner, &text[..cut], room));
+        plain.unwrap_or_else(|| self.general_pieces(&text[..cut], room))
+    }
+
+    /// The same for a text of any kind and bounded length.
+    fn general_pieces(&self, text: &str, room: usize) -> Pieces {
         // Only a vocabulary without an unknown token fails, and `from_bytes` refuses that; an empty text is the safe answer.
-        let Ok(encoding) = self.inner.encode_char_offsets(&text[..cut], false) else {
-            return Pieces { ids: Vec::new(), word_ids: Vec::new(), offsets: Vec::new() };
+        let Ok(encoding) = self.inner.encode_char_offsets(text, false) else {
+            return Pieces::default();
         };
         let length = encoding.len().min(room);
         Pieces {

@@ -115,7 +115,7 @@ fn parse_shape(shape: &str) -> anyhow::Result<(usize, usize)> {
 }
 
 /// The sizes of `DIMxLAYERSxHEADSxHIDDEN`, with the vocabulary of distilbert-base-uncased.
-fn random_config(text: &str) -> anyhow::Result<Config> {
+pub(super) fn random_config(text: &str) -> anyhow::Result<Config> {
     let Some([dim, n_layers, n_heads, hidden_dim]) = sizes(text).and_then(|sizes| <[usize; 4]>::try_from(sizes).ok())
     else {
         return Err(usage(

@@ -72,7 +72,7 @@ pub fn learn(context: &Context, interrupt: &Interrupt) -> anyhow::Result<Exit> {
     }
     // The Ctrl-C that ended the conversation is answered; the next one stops the fine-tune.
     interrupt.clear();
-    let finished = learning::here(context, &Task { trigger: "session-end", scope: Scope::New }, interrupt)?;
+    let finished = learning::here(context, &Task { trigger: "session-end", scope: Scope::NEW }, interrupt)?;
     show(context, &finished)
 }
 
@@ -87,7 +87,7 @@ fn learn_in_service(
         return Ok(Exit::Done);
     }
     interrupt.clear();
-    let finished = learning::in_service(context, remote.client(), &Map::new(), Scope::New, interrupt)?;
+    let finished = learning::in_service(context, remote.client(), &Map::new(), Scope::NEW, interrupt)?;
     show(context, &finished)
 }
 

@@ -78,7 +78,7 @@ impl Show<'_> {
             context.home.root().display()
         ))?;
         self.set_up()?;
-        self.learn("quickstart", Scope::Everything)?;
+        self.learn("quickstart", Scope::default())?;
 
         let assistant = Assistant::open(context, true)?;
         let mut talk = assistant.start("quickstart");
@@ -95,7 +95,7 @@ impl Show<'_> {
         talk.end("quickstart")?;
 
         self.title("Learn from it", "the conversation is over: fine-tune, compare, decide")?;
-        let finished = self.fine_tune("session-end", Scope::New)?;
+        let finished = self.fine_tune("session-end", Scope::NEW)?;
         self.lines(score_lines(
             &finished.production.iter().chain(&finished.held_out).collect::<Vec<_>>(),
             context.output.style,

@@ -1,5 +1,6 @@
 //! `mynah train`: one fine-tune, in the service when it runs, else here.
 
+use mynah_pipelines::LearnScope;
 use serde_json::{Map, Value};
 
 use super::Context;
@@ -34,7 +35,12 @@ pub fn overrides(args: &TrainArgs) -> Vec<Flag> {
 /// # Errors
 /// When there is nothing to start from, the run was stopped, or the service refused.
 pub fn run(context: &Context, args: &TrainArgs, interrupt: Interrupt) -> anyhow::Result<Exit> {
-    let scope = if args.force { Scope::Forced } else { Scope::Everything };
+    let learns = match (args.new, args.from_base) {
+        (true, _) => LearnScope::New,
+        (_, true) => LearnScope::Anew,
+        _ => LearnScope::Everything,
+    };
+    let scope = Scope { learns, forced: args.force || args.from_base };
     let client = if args.local { None } else { Client::connect(&context.home) };
     let finished = match client {
         Some(client) => {

@@ -223,7 +223,7 @@ mod tests {
     use super::*;
 
     fn request() -> JobRequest {
-        JobRequest { training: TrainingSettings::default(), scope: Scope::New }
+        JobRequest { training: TrainingSettings::default(), scope: Scope::NEW }
     }
 
     #[test]

@@ -182,7 +182,7 @@ impl Service {
             settings.extend(request.training);
         }
         let training: TrainingSettings = serde_json::from_value(settings).map_err(bad)?;
-        let scope = if request.force { Scope::Forced } else { Scope::Everything };
+        let scope = Scope { learns: request.scope, forced: request.force };
         let id = self.jobs.add(Trigger::Api.as_str(), JobRequest { training, scope });
         self.wake.notify_one();
         Ok(id)
@@ -262,7 +262,7 @@ impl Service {
     }
 
     fn train(self: &Arc<Self>, trigger: Trigger, job: Option<String>) {
-        let request = || JobRequest { training: self.context.settings.training.clone(), scope: Scope::New };
+        let request = || JobRequest { training: self.context.settings.training.clone(), scope: Scope::NEW };
         let id = job.unwrap_or_else(|| self.jobs.add(trigger.as_str(), request()));
         let Some((request, progress)) = self.jobs.start(&id) else {
             return;

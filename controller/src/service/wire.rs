@@ -4,6 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use mynah_data::{Correction, Rating};
+use mynah_pipelines::LearnScope;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -44,6 +45,8 @@ pub struct FeedbackRequest {
 pub struct FineTuneRequest {
     /// Keys of the `[training]` table for this run alone.
     pub training: Map<String, Value>,
+    /// `everything`, `new` (what is new and a bounded part of what is old) or `anew` (everything, from the base).
+    pub scope: LearnScope,
     /// Train even when nothing changed since production was made.
     pub force: bool,
 }

@@ -16,6 +16,7 @@
 mod attention;
 mod block;
 mod embeddings;
+mod helpers;
 mod instructions;
 mod kernels;
 mod lanes;
@@ -30,6 +31,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use block::{Block, Pass, Scratch};
 use embeddings::Embeddings;
+pub(crate) use helpers::Helpers;
 pub use instructions::InstructionSet;
 use instructions::Instructions;
 use lanes::Lanes;
@@ -237,6 +239,14 @@ impl Encoder {
     /// The instruction set it was loaded for.
     pub fn instruction_set(&self) -> InstructionSet {
         self.instructions.set()
+    }
+
+    /// The threads, for other work between two passes; none when they share no phases.
+    pub(crate) fn helpers(&self) -> Helpers<'_> {
+        match &self.threads {
+            Threads::Team(pool) => Helpers::of(pool),
+            Threads::Lanes(_) => Helpers::none(),
+        }
     }
 
     /// Computes hidden states of sequences that the model's own tokenizer made, which are always valid.

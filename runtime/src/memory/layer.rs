@@ -11,15 +11,18 @@ use super::prototypes::Prototypes;
 use super::rows::Rows;
 use super::sketches::Sketches;
 use super::{EmbeddingCache, Entry, Meaning, key};
+use crate::encoder::Helpers;
 use crate::model::Model;
 
 /// Texts embedded at once: enough to keep all cores busy between two reports of progress.
 const BATCH: usize = 256;
 
-/// Entries that are compared exactly. With the 79,000 training sentences of CLINC150, MASSIVE, SNIPS, SGD and SQuAD by
-/// all-MiniLM-L6-v2 and sentences of their validation splits, the 200 nearest sketches hold the nearest of all for every
-/// sentence, and 0.993 of the ten nearest. Each costs a look into memory that no cache holds.
-const SHORTLIST: usize = 192;
+/// Entries that are compared exactly; what they miss of the nearest is said beside [`Sketches`]. Each costs a look into
+/// memory that no cache holds.
+const SHORTLIST: usize = 96;
+
+/// Entries that one task of a search compares exactly.
+const TASK: usize = 48;
 
 /// New texts beside an earlier layer up to which the cache on the disk is left alone: reading it takes longer.
 const FEW: usize = 64;
@@ -113,25 +116,31 @@ impl Layer {
 
     /// The `count` nearest entries with their cosine similarities, nearest first; of equal ones the first.
     ///
-    /// Beyond a few hundred entries "nearest" is among those whose sketches are nearest, which misses one in a hundred of
+    /// Beyond a hundred entries "nearest" is among those whose sketches are, which misses one in a hundred of
     /// the very nearest at most.
     pub fn nearest(&self, embedding: &[f32], count: usize) -> Vec<(usize, f32)> {
-        self.nearest_of(embedding, count, SHORTLIST.max(4 * count))
+        self.nearest_with(embedding, count, Helpers::none())
+    }
+
+    pub(super) fn nearest_with(&self, embedding: &[f32], count: usize, helpers: Helpers) -> Vec<(usize, f32)> {
+        self.nearest_of(embedding, count, SHORTLIST.max(4 * count), helpers)
     }
 
     /// The same by comparing with every entry: what [`Layer::nearest`] is measured against.
     pub fn nearest_of_all(&self, embedding: &[f32], count: usize) -> Vec<(usize, f32)> {
-        self.nearest_of(embedding, count, self.len())
+        self.nearest_of(embedding, count, self.len(), Helpers::none())
     }
 
-    fn nearest_of(&self, embedding: &[f32], count: usize, shortlist: usize) -> Vec<(usize, f32)> {
+    fn nearest_of(&self, embedding: &[f32], count: usize, shortlist: usize, helpers: Helpers) -> Vec<(usize, f32)> {
         if self.embeddings.dim == 0 || embedding.len() != self.embeddings.dim || count == 0 {
             return Vec::new();
         }
-        let candidates = self.sketches.candidates(embedding, shortlist);
-        let similarities = self.embeddings.similarities(&candidates, embedding);
-        let mut found: Vec<(usize, f32)> =
-            candidates.into_iter().map(|number| number as usize).zip(similarities).collect();
+        let candidates = self.sketches.candidates(embedding, shortlist, helpers);
+        let mut parts: Vec<(&[u32], Vec<f32>)> = candidates.chunks(TASK).map(|part| (part, Vec::new())).collect();
+        helpers
+            .share(&mut parts, |_, (part, similarities)| *similarities = self.embeddings.similarities(part, embedding));
+        let similarities = parts.into_iter().flat_map(|(_, similarities)| similarities);
+        let mut found: Vec<(usize, f32)> = candidates.iter().map(|number| *number as usize).zip(similarities).collect();
         let nearer = |a: &(usize, f32), b: &(usize, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
         if found.len() > count {
             found.select_nth_unstable_by(count, nearer);

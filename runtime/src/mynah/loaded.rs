@@ -118,7 +118,7 @@ impl Loaded {
         let exact = self.remembers.then(|| self.memory.exact(text)).flatten().and_then(|entry| neighbour(entry, 1.0));
         let nearest = self
             .memory
-            .nearest(&prediction.embedding, NEIGHBOURS)
+            .nearest_with(&self.model, &prediction.embedding, NEIGHBOURS)
             .into_iter()
             .filter_map(|(entry, similarity)| neighbour(entry, similarity));
         let prototypes = self.memory.functions(&prediction.embedding, PROTOTYPES).into_iter();

@@ -10,6 +10,7 @@ pub mod retrieval;
 mod scores;
 mod sentences;
 pub mod start;
+pub mod training;
 pub mod understanding;
 
 use std::path::{Path, PathBuf};
@@ -73,6 +74,10 @@ pub enum BenchmarkCommand {
         Example:\n  mynah benchmark retrieval --queries queries.jsonl.gz --candidates candidates.jsonl.gz --precision both --json"
     )]
     Retrieval(retrieval::RetrievalArgs),
+    /// One training step: forward, loss, backward and AdamW
+    #[command(after_help = "The lines are those of the peer in PyTorch, so that the two can be interleaved.\n\n\
+        Examples:\n  mynah benchmark training --json\n  mynah benchmark training --random 768x6x12x3072 --threads 1")]
+    Training(training::TrainingArgs),
 }
 
 /// Which arithmetic is measured.
@@ -110,6 +115,7 @@ pub fn run(context: &Context, command: &BenchmarkCommand, interrupt: Interrupt) 
         BenchmarkCommand::Retrieval(args) => retrieval::run(output, args, &interrupt),
         BenchmarkCommand::Respond(args) => respond::run(output, args, &interrupt),
         BenchmarkCommand::Start(args) => start::run(output, args, &interrupt),
+        BenchmarkCommand::Training(args) => training::run(output, args),
     }
 }
 

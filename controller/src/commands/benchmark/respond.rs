@@ -190,7 +190,7 @@ fn turns(process: &Mynah, disk: &Mynah, asked: &[String], interrupt: &Interrupt)
         hidden?;
         let process_turn = respond(&mut process_session, text)?;
         let (prediction, predict) = timed(|| model.predict(text));
-        let (_, search) = timed(|| memory.nearest(&prediction.embedding, NEAREST));
+        let (_, search) = timed(|| memory.nearest_with(&model, &prediction.embedding, NEAREST));
         let (_, refresh) = timed(|| process.refresh());
         let disk_turn = respond(&mut disk_session, text)?;
         if round >= WARM_UP {

@@ -1,0 +1,23 @@
+//! The training step on the CPU, written out: forward and backward over the real tokens of a batch.
+//!
+//! The same model and the same losses as [`crate::autodiff`], which burn differentiates and other devices run; a test
+//! holds the two, and numeric differences, against each other. A batch is a ragged list of sequences: nothing is
+//! padded, layers without trained weights below them get no derivative, and what lies below the first trained layer
+//! can be given instead of being computed (`below`).
+//!
+//! *Invariant:* no number depends on how many threads take part.
+
+mod attention;
+mod block;
+mod heads;
+mod linear;
+mod loss;
+mod matrix;
+mod network;
+mod pointwise;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use heads::Signal;
+pub(crate) use matrix::{dot, wide};
+pub(crate) use network::{Dropout, Gradients, Network};
