@@ -31,6 +31,7 @@
 
 mod activations;
 mod adamw;
+mod analysis;
 #[cfg(test)]
 mod answer_tests;
 mod answers;
@@ -44,6 +45,7 @@ mod calibrate;
 mod candidate;
 mod corpus;
 mod distilbert;
+mod document;
 mod dropout;
 mod error;
 mod evaluate;
@@ -51,6 +53,7 @@ mod expect;
 mod files;
 mod fine_tune;
 mod gate;
+mod held_out;
 mod learn;
 mod lineage;
 mod margin;
@@ -58,6 +61,7 @@ mod metrics;
 mod mixed;
 mod native;
 mod padded;
+mod page;
 mod paired;
 mod precision;
 mod prepare;
@@ -66,6 +70,7 @@ mod progress;
 mod reference_tests;
 mod renderer;
 mod report;
+mod report_files;
 mod run;
 mod schedule;
 mod sessions;
@@ -78,22 +83,29 @@ mod trainee;
 mod weights;
 mod windows;
 
+pub use analysis::{
+    Analysis, ArgumentRow, CalibrationReport, Change, Changes, Confusion, FunctionRow, Probe, ReliabilityBin, Share,
+    Slice, SwappedText, ThresholdPoint,
+};
 pub use answers::{AnswerOutcome, AnswerScores, AnswerTraining, evaluate_answers, train_answers};
 pub use backtest::{Arm, ArmReport, Backtest, SessionPoint};
+pub use document::{Document, DocumentLineage, Speed};
 pub use error::Error;
-pub use evaluate::evaluate;
+pub use evaluate::{evaluate, evaluate_and_analyse};
 pub use expect::{CheckedExpectation, check_expectations};
 pub use gate::{
     Answers, Comparison, Corrections, Evidence, Expectations, Gain, Gate, GateReport, Passed, Rejected, Rule,
 };
 pub use learn::{Counts, LearnOutcome, LearnRequest, LearnScope, StageTime, Verdict, learn, split_examples};
 pub use lineage::learned_until;
+pub use page::page;
 pub use paired::Paired;
 pub use precision::{PrecisionReport, compare_with_f32};
 pub use progress::{NoProgress, Progress, Stage};
 pub use report::{
     EvaluationReport, FunctionReport, FunctionScores, OutOfScopeScores, Outcome, SpanScores, Tally, decided,
 };
+pub use report_files::{ReportParts, read_report};
 pub use sessions::{SessionOrder, Sessions};
 pub use settings::{GateSettings, TrainingSettings};
 pub use simulate::{SimulatedCase, SimulatedGate, Simulation, simulate_gate};
