@@ -180,7 +180,7 @@ mod tests {
     fn without_nonsense_hardly_any_right_call_is_lost() {
         let list = judged(&[(0.2, Kind::Wrong), (0.35, Kind::Right), (0.9, Kind::Right)]);
         // A handful of right decisions says nothing of one in two hundred.
-        assert!(fit_threshold(&many, 5, usize::MAX) <= LARGEST_UNWEIGHED);
+        assert!(fit_threshold(&list, 5, usize::MAX) <= LARGEST_UNWEIGHED);
         assert!((fit_threshold(&list, 0, 1) - 0.3465).abs() < 1e-4);
         assert!(fit_threshold(&judged(&[(0.9, Kind::Right)]), 0, 1) <= 0.5);
     }
