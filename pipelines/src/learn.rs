@@ -13,10 +13,12 @@ use crate::assess::{Assessment, Judged, texts_to_measure};
 use crate::background;
 use crate::calibrate::calibrate;
 use crate::candidate::{Candidate, Provenance};
+use crate::checkpoints::CHECKPOINT_EVERY;
 use crate::corpus::{Corpus, Replay};
 use crate::error::Error;
 use crate::fine_tune::{FineTuneInput, FineTuned, fine_tune};
 use crate::gate::{Evidence, Gate, GateReport, Passed, Rejected};
+use crate::inputs::{self, Origin};
 use crate::lineage::{answer_provenance, learned_questions, learned_until};
 use crate::precision::compare_with_f32;
 use crate::prepare::{Beginning, Prepared, anchor};
@@ -116,6 +118,15 @@ pub struct StageTime {
     pub seconds: f64,
 }
 
+/// A run that was stopped or killed, and gone on from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Resumed {
+    /// Its name.
+    pub run: String,
+    /// The last epoch that it had behind it.
+    pub after_epoch: usize,
+}
+
 /// What a run came to.
 #[derive(Clone, Debug, Serialize)]
 pub struct LearnOutcome {
@@ -137,6 +148,8 @@ pub struct LearnOutcome {
     pub counts: Counts,
     /// The epoch that was kept, counted from 1.
     pub best_epoch: usize,
+    /// The run that this one went on from.
+    pub resumed: Option<Resumed>,
     /// Functions and tags that production did not know.
     pub new_labels: Vec<String>,
     /// Seconds of every stage.
@@ -161,9 +174,9 @@ pub fn learn(
     progress: &dyn Progress,
 ) -> Result<LearnOutcome, Error> {
     check(&request.training)?;
-    let run = Run::start(&home.runs_dir(), &request.trigger)?;
+    let mut run = Run::start(&home.runs_dir(), &request.trigger)?;
     let clock = Clock { started: Instant::now(), stages: Vec::new() };
-    let result = Learning { home, registry, request, progress, run: &run, clock }.run();
+    let result = Learning { home, registry, request, progress, run: &mut run, resumed: None, clock }.run();
     let (status, message) = match &result {
         Ok(outcome) => match outcome.verdict {
             Verdict::Promoted => (RunStatus::Promoted, None),
@@ -233,7 +246,8 @@ struct Learning<'a> {
     registry: &'a Registry,
     request: &'a LearnRequest,
     progress: &'a dyn Progress,
-    run: &'a Run,
+    run: &'a mut Run,
+    resumed: Option<Resumed>,
     clock: Clock,
 }
 
@@ -379,7 +393,10 @@ impl Learning<'_> {
             seed: Some(settings.seed),
             ..ManifestDraft::version(ENGINE)
         };
-        let why = format!("learned from {} examples ({} new), {}", counts.train, counts.new, self.request.trigger);
+        let mut why = format!("learned from {} examples ({} new), {}", counts.train, counts.new, self.request.trigger);
+        if let Some(Resumed { run, after_epoch }) = &self.resumed {
+            why += &format!(", gone on from run {run} after epoch {after_epoch}");
+        }
         let author = |reason: &str| Author::new(&self.request.actor, reason);
         let version = self.registry.add_directory(&directory, draft, &author(&why))?;
         progress.stage(Stage::Gate, 0);
@@ -416,6 +433,7 @@ impl Learning<'_> {
             gate,
             counts,
             best_epoch: tuned.best_epoch,
+            resumed: self.resumed,
             new_labels,
             seconds: self.clock.started.elapsed().as_secs_f64(),
             stages: self.clock.stages,
@@ -434,6 +452,7 @@ impl Learning<'_> {
             gate: GateReport::default(),
             counts,
             best_epoch: 0,
+            resumed: None,
             new_labels: Vec::new(),
             seconds: self.clock.started.elapsed().as_secs_f64(),
             stages: self.clock.stages,
@@ -456,6 +475,7 @@ impl Learning<'_> {
             self.clock.time(Stage::Encode, || beginning.prepare(corpus, epoch, is_new, source, &cache, progress))?;
         let Prepared { model, train, validation, questions } = prepared;
         let dim = beginning.checkpoint.config().dim;
+        let directory = self.run.directory().to_path_buf();
         let input = FineTuneInput {
             model,
             epochs: settings.epochs_for(train.len(), beginning.is_version),
@@ -466,9 +486,23 @@ impl Learning<'_> {
             validation,
             questions,
             settings,
-            directory: self.run.directory(),
+            directory: &directory,
+            checkpoint_every: CHECKPOINT_EVERY,
         };
-        self.clock.time(Stage::FineTune, || fine_tune(input, progress))
+        let origin = Origin {
+            engine: ENGINE,
+            parent: &beginning.version.manifest_digest,
+            labels: beginning.labels,
+            precision: self.request.precision,
+        };
+        let inputs = inputs::digest(&input, &origin)?;
+        let earlier = self.run.take_over(inputs)?;
+        let tuned = self.clock.time(Stage::FineTune, || fine_tune(input, progress))?;
+        self.resumed = match (earlier, tuned.resumed_after) {
+            (Some(run), after_epoch @ 1..) => Some(Resumed { run, after_epoch }),
+            _ => None,
+        };
+        Ok(tuned)
     }
 
     fn evaluate(&mut self, model: &Model, version: &str, corpus: &Corpus) -> Result<Judged, Error> {

@@ -40,6 +40,7 @@ mod background;
 mod batch;
 mod calibrate;
 mod candidate;
+mod checkpoints;
 mod corpus;
 mod distilbert;
 mod dropout;
@@ -49,6 +50,7 @@ mod expect;
 mod files;
 mod fine_tune;
 mod gate;
+mod inputs;
 mod learn;
 mod lineage;
 mod margin;
@@ -82,7 +84,7 @@ pub use expect::{CheckedExpectation, check_expectations};
 pub use gate::{
     Answers, Comparison, Corrections, Evidence, Expectations, Gain, Gate, GateReport, Passed, Rejected, Rule,
 };
-pub use learn::{Counts, LearnOutcome, LearnRequest, LearnScope, StageTime, Verdict, learn, split_examples};
+pub use learn::{Counts, LearnOutcome, LearnRequest, LearnScope, Resumed, StageTime, Verdict, learn, split_examples};
 pub use lineage::learned_until;
 pub use paired::Paired;
 pub use precision::{PrecisionReport, compare_with_f32};
@@ -90,6 +92,7 @@ pub use progress::{NoProgress, Progress, Stage};
 pub use report::{
     EvaluationReport, FunctionReport, FunctionScores, OutOfScopeScores, Outcome, SpanScores, Tally, decided,
 };
+pub use run::{ResumableRun, resumable_run};
 pub use settings::{GateSettings, TrainingSettings};
 pub use simulate::{SimulatedCase, SimulatedGate, Simulation, simulate_gate};
 pub use squad::{Nearness, nearness};
