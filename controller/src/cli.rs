@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mynah_runtime::Precision;
 
+use crate::commands::backtest::BacktestArgs;
 use crate::commands::benchmark::BenchmarkCommand;
 use crate::commands::expect::ExpectCommand;
 use crate::commands::simulate::SimulateCommand;
@@ -95,6 +96,15 @@ pub enum Command {
     #[command(after_help = "Examples:\n  mynah evaluate --examples utterances.jsonl.gz --split test --json\n  \
         mynah evaluate --version v3 --examples - < held_out.jsonl")]
     Evaluate(EvaluateArgs),
+    /// Replay labelled examples as sessions and compare ways of learning from them
+    #[command(
+        after_help = "Every session is predicted first, corrected by its labels, and learned from at its end, in temporary homes. Four ways\n\
+        are compared: mynah (behind the gate), never (the first session only), naive (what is new alone), retrain (everything\n\
+        from the base at every session). What is asked after each session is the model alone, without memory.\n\n\
+        Examples:\n  mynah backtest --examples clinc150.jsonl.gz --in-scope --order class-incremental --sessions 10\n  \
+        mynah backtest --order time --sessions 12 --json       your own log"
+    )]
+    Backtest(BacktestArgs),
     /// Read texts, print one understanding a line
     #[command(
         after_help = "Reads plain lines or JSON Lines with a `text` field, plain or gzip, and prints one line for each.\n\n\

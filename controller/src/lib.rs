@@ -86,6 +86,7 @@ fn dispatch(cli: &Cli, output: Output, environment: &Environment) -> anyhow::Res
         Command::Benchmark(command) => commands::benchmark::run(&context()?, command, Interrupt::listen()),
         Command::Expect(command) => commands::expect::run(&context()?, command),
         Command::Simulate(command) => commands::simulate::run(&context()?, command, &Interrupt::listen()),
+        Command::Backtest(args) => commands::backtest::run(&context()?, args, Interrupt::listen()),
         Command::Evaluate(args) => commands::evaluate::run(&context()?, args, Interrupt::listen()),
         Command::Predict(args) => commands::predict::run(&context()?, args),
         Command::Chat(args) => commands::chat::run(&context()?, args, &Interrupt::listen()),

@@ -37,6 +37,8 @@ mod answers;
 mod assess;
 mod autodiff;
 mod background;
+mod backtest;
+
 mod batch;
 mod calibrate;
 mod candidate;
@@ -68,6 +70,7 @@ mod renderer;
 mod report;
 mod run;
 mod schedule;
+mod sessions;
 mod settings;
 mod simulate;
 mod squad;
@@ -78,6 +81,7 @@ mod weights;
 mod windows;
 
 pub use answers::{AnswerOutcome, AnswerScores, AnswerTraining, evaluate_answers, train_answers};
+pub use backtest::{Arm, ArmReport, Backtest, SessionPoint};
 pub use error::Error;
 pub use evaluate::evaluate;
 pub use expect::{CheckedExpectation, check_expectations};
@@ -93,6 +97,7 @@ pub use report::{
     EvaluationReport, FunctionReport, FunctionScores, OutOfScopeScores, Outcome, SpanScores, Tally, decided,
 };
 pub use run::{ResumableRun, resumable_run};
+pub use sessions::{SessionOrder, Sessions};
 pub use settings::{GateSettings, TrainingSettings};
 pub use simulate::{SimulatedCase, SimulatedGate, Simulation, simulate_gate};
 pub use squad::{Nearness, nearness};

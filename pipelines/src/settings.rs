@@ -186,9 +186,11 @@ pub struct GateSettings {
     pub function_allowance: f64,
     /// Held-out examples below which a function is not judged alone.
     pub function_min_examples: usize,
-    /// Share of the corrections that the candidate must have right without memory, in [0, 1]. Beside that, one that
-    /// production has right must not be wrong.
+    /// Share of the corrections that the candidate must have right without memory, in [0, 1].
     pub corrections_right: f64,
+    /// Share of the corrections that production may have right and the candidate wrong, in [0, 1], rounded down: none of
+    /// fewer than a hundred. (Memory answers the corrected words themselves, whatever the weights say.)
+    pub corrections_lost: f64,
     /// How much the share of accepted out-of-scope texts may rise, in [0, 1].
     pub out_of_scope_allowance: f64,
     /// Share of held-out texts on which the served precision must choose the same function as f32; a single text that
@@ -213,6 +215,7 @@ impl Default for GateSettings {
             function_allowance: 0.10,
             function_min_examples: 8,
             corrections_right: 0.9,
+            corrections_lost: 0.01,
             out_of_scope_allowance: 0.05,
             precision_agreement: 0.99,
             first_accuracy: 0.5,

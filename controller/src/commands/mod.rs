@@ -1,5 +1,6 @@
 //! The commands: each takes the context of one call and its flags, and answers with how it ended.
 
+pub mod backtest;
 pub mod bench;
 pub mod benchmark;
 pub mod chat;
