@@ -5,6 +5,7 @@ use mynah_registry::{Author, Digest, ManifestDraft, Registry, Version};
 use mynah_runtime::{Calibration, Checkpoint, Model, Precision};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::fmt;
 use std::time::Instant;
 
@@ -19,12 +20,14 @@ use crate::error::Error;
 use crate::fine_tune::{FineTuneInput, FineTuned, fine_tune};
 use crate::gate::{Evidence, Gate, GateReport, Passed, Rejected};
 use crate::inputs::{self, Origin};
-use crate::lineage::{answer_provenance, learned_questions, learned_until};
+use crate::lineage::{answer_provenance, held_by, learned_questions, learned_until};
 use crate::precision::compare_with_f32;
 use crate::prepare::{Beginning, Prepared, anchor};
 use crate::progress::{Progress, Stage};
 use crate::report::EvaluationReport;
+use crate::review::{HeldBack, Review};
 use crate::run::{Run, RunStatus};
+use crate::session_weight;
 use crate::settings::{GateSettings, TrainingSettings};
 use crate::swap::{self, with_swapped_values};
 use crate::weights;
@@ -107,6 +110,8 @@ pub struct Counts {
     pub new: usize,
     /// Corrected texts.
     pub corrections: usize,
+    /// Labels held back for somebody to look at.
+    pub held_back: usize,
 }
 
 /// Seconds that a stage took.
@@ -150,6 +155,8 @@ pub struct LearnOutcome {
     pub best_epoch: usize,
     /// The run that this one went on from.
     pub resumed: Option<Resumed>,
+    /// Labels that were not learned from, and why.
+    pub held_back: Vec<HeldBack>,
     /// Functions and tags that production did not know.
     pub new_labels: Vec<String>,
     /// Seconds of every stage.
@@ -218,6 +225,9 @@ fn check(settings: &TrainingSettings) -> Result<(), Error> {
     if !(0.0..=1.0).contains(&settings.answer_negatives) {
         return refuse("answer_negatives", settings.answer_negatives.to_string(), "at least 0 and at most 1");
     }
+    if !(settings.session_share > 0.0 && settings.session_share < 1.0) {
+        return refuse("session_share", settings.session_share.to_string(), "above 0 and below 1");
+    }
     for (key, value) in [("dropout", settings.dropout), ("head_dropout", settings.head_dropout)] {
         if !(0.0..1.0).contains(&value) {
             return refuse(key, value.to_string(), "at least 0 and below 1");
@@ -275,11 +285,26 @@ impl Learning<'_> {
                 (base, Checkpoint::from_verified(&verified)?, false)
             }
         };
+        let held_back = match self.request.training.hold_back {
+            true => self.clock.time(Stage::Dataset, || {
+                let (registry, precision) = (self.registry, self.request.precision);
+                let (corpus, production) = (&corpus, production.as_ref());
+                Review { home, registry, corpus, production, precision, progress }.held_back()
+            })?,
+            false => Vec::new(),
+        };
+        let held: HashSet<String> = held_back.iter().map(|label| label.interaction.clone()).collect();
+        if !held.is_empty() {
+            corpus = Corpus::gather_without(home, &held)?;
+        }
         let since = is_version.then(|| learned_until(self.registry, &parent));
+        // Held back by production's own run and let pass now.
+        let released = if is_version { held_by(self.registry, &parent) } else { HashSet::new() };
         let known = checkpoint.labels()?.unwrap_or_default();
-        // Labelled since, or of a function that production has not learned.
+        // Labelled since, let pass since, or of a function that production has not learned.
         let is_new = |example: &Example| {
             example.at.zip(since).is_some_and(|(at, since)| at > since)
+                || released.contains(&example.origin)
                 || known.function_id(&example.function).is_none()
         };
         let counts = Counts {
@@ -291,10 +316,11 @@ impl Learning<'_> {
                 false => 0,
             },
             corrections: corpus.corrections.len(),
+            held_back: held_back.len(),
         };
         let dataset_digest = corpus.digest();
         if is_version && parent.manifest.dataset_digest == dataset_digest && !self.request.force {
-            return Ok(self.nothing_new(parent, counts, commit));
+            return Ok(self.nothing_new(parent, counts, commit, held_back));
         }
         if self.request.training.background {
             let chosen = self.clock.time(Stage::Dataset, || {
@@ -317,12 +343,15 @@ impl Learning<'_> {
         let settings = &resolved;
         let replay =
             is_session.then_some(Replay { tokens: settings.replay_tokens, seed: replay_seed(&dataset_digest) });
-        let epoch = with_swapped_values(
+        let mut epoch = with_swapped_values(
             corpus.epoch(replay, is_new, settings.correction_repeats, settings.seed),
             settings.value_swaps,
             if is_session { swap::SESSION_LIMIT } else { swap::LIMIT },
             settings.seed,
         );
+        session_weight::cap(&mut epoch, &corpus.votes, settings.session_share, |name| {
+            known.function_id(name).is_some()
+        });
         let beginning = Beginning {
             version: &parent,
             checkpoint: &checkpoint,
@@ -378,7 +407,8 @@ impl Learning<'_> {
             "data_commit": commit,
             "dataset_digest": dataset_digest,
             "counts": counts,
-            "learned_until": corpus.labelled_until(),
+            "learned_until": corpus.labelled_until().max(held_back.iter().filter_map(|label| label.at).max()),
+            "held_back": held_back.iter().map(|label| &label.interaction).collect::<Vec<_>>(),
             "served_precision": precision,
             "history": tuned.history,
         });
@@ -394,6 +424,9 @@ impl Learning<'_> {
             ..ManifestDraft::version(ENGINE)
         };
         let mut why = format!("learned from {} examples ({} new), {}", counts.train, counts.new, self.request.trigger);
+        if !held_back.is_empty() {
+            why += &format!(", {} held back", held_back.len());
+        }
         if let Some(Resumed { run, after_epoch }) = &self.resumed {
             why += &format!(", gone on from run {run} after epoch {after_epoch}");
         }
@@ -434,6 +467,7 @@ impl Learning<'_> {
             counts,
             best_epoch: tuned.best_epoch,
             resumed: self.resumed,
+            held_back,
             new_labels,
             seconds: self.clock.started.elapsed().as_secs_f64(),
             stages: self.clock.stages,
@@ -441,7 +475,13 @@ impl Learning<'_> {
         })
     }
 
-    fn nothing_new(self, production: Version, counts: Counts, commit: Option<String>) -> LearnOutcome {
+    fn nothing_new(
+        self,
+        production: Version,
+        counts: Counts,
+        commit: Option<String>,
+        held_back: Vec<HeldBack>,
+    ) -> LearnOutcome {
         LearnOutcome {
             verdict: Verdict::NothingNew,
             version: production.name.clone(),
@@ -453,6 +493,7 @@ impl Learning<'_> {
             counts,
             best_epoch: 0,
             resumed: None,
+            held_back,
             new_labels: Vec::new(),
             seconds: self.clock.started.elapsed().as_secs_f64(),
             stages: self.clock.stages,

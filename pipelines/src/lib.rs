@@ -61,6 +61,7 @@ mod mixed;
 mod native;
 mod padded;
 mod paired;
+mod poison;
 mod precision;
 mod prepare;
 mod progress;
@@ -68,8 +69,10 @@ mod progress;
 mod reference_tests;
 mod renderer;
 mod report;
+mod review;
 mod run;
 mod schedule;
+mod session_weight;
 mod sessions;
 mod settings;
 mod simulate;
@@ -91,11 +94,13 @@ pub use gate::{
 pub use learn::{Counts, LearnOutcome, LearnRequest, LearnScope, Resumed, StageTime, Verdict, learn, split_examples};
 pub use lineage::learned_until;
 pub use paired::Paired;
+pub use poison::{PoisonArm, PoisonReport, Poisoning};
 pub use precision::{PrecisionReport, compare_with_f32};
 pub use progress::{NoProgress, Progress, Stage};
 pub use report::{
     EvaluationReport, FunctionReport, FunctionScores, OutOfScopeScores, Outcome, SpanScores, Tally, decided,
 };
+pub use review::{Doubt, HeldBack, Neighbour, labels_held_back};
 pub use run::{ResumableRun, resumable_run};
 pub use sessions::{SessionOrder, Sessions};
 pub use settings::{GateSettings, TrainingSettings};

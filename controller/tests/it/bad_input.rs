@@ -31,12 +31,16 @@ fn the_short_help_fits_a_screen() {
       import      Import examples, questions and answers from files
       train       Fine-tune a candidate, judge it, and promote it or refuse
       evaluate    Score a version on labelled examples
+      backtest    Replay labelled examples as sessions and compare ways of learning from them
       predict     Read texts, print one understanding a line
       chat        Talk; corrections are used at once and learned at the end
       serve       Run the local service: HTTP on loopback, schedules, learning after sessions
       models      List, compare, promote, roll back, verify and export model versions
       log         Read the log of conversations
+      labels      Labels that people gave: which are held back and why; accept or reject one
       status      What is in production, what is new, what runs
+      expect      Pin sentences with their call: no version that gets one wrong is promoted
+      simulate    Try the rules on made-up candidates whose worth is known
       benchmark   Measure, as BENCHMARKS.md does
       bench       Time the encoder on this machine
       help        Print this message or the help of the given subcommand(s)
