@@ -96,7 +96,7 @@ pub enum Command {
     Train(TrainArgs),
     /// Score a version on labelled examples
     #[command(after_help = "Examples:\n  mynah evaluate --examples utterances.jsonl.gz --split test --json\n  \
-        mynah evaluate --version v3 --examples - < held_out.jsonl")]
+        mynah evaluate --version v3 --examples - --html page.html < held_out.jsonl")]
     Evaluate(EvaluateArgs),
     /// Replay labelled examples as sessions and compare ways of learning from them
     #[command(
@@ -107,6 +107,14 @@ pub enum Command {
         mynah backtest --order time --sessions 12 --json       your own log"
     )]
     Backtest(BacktestArgs),
+    /// Show the report of a run: verdict, figures, what changed; as text, JSON or a page
+    #[command(
+        after_help = "Every run of `mynah train` leaves report.json and report.html in its directory below runs/ in the home. The page\n\
+        quotes texts of the home, so it stays there unless --html writes it elsewhere.\n\n\
+        Examples:\n  mynah report                           the latest run\n  mynah report v3 --html v3.html\n  \
+        mynah report --json"
+    )]
+    Report(ReportArgs),
     /// Read texts, print one understanding a line
     #[command(
         after_help = "Reads plain lines or JSON Lines with a `text` field, plain or gzip, and prints one line for each.\n\n\
@@ -253,6 +261,20 @@ pub struct EvaluateArgs {
     /// int8 (as served) or f32
     #[arg(long)]
     pub precision: Option<PrecisionName>,
+    /// Write everything about it as one self-contained page, which quotes the examples
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+/// Flags of `report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// A version (a name, a tag or the start of a digest) or a run's directory below runs/ [default: the latest run]
+    #[arg(value_name = "VERSION|RUN")]
+    pub of: Option<String>,
+    /// Write the report as one self-contained page
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// Flags of `predict`.

@@ -1,7 +1,9 @@
 //! The examples of a training run, in three splits that share no text.
 //!
 //! *Invariant:* no text of `train`, folded to lower case and single spaces, occurs in `validation` or `held_out`, and
-//! none of `held_out` in `validation`. What is held out stays held out when data is added: an example without a
+//! none of `held_out` in `validation`; nor does one that differs in punctuation, in numbers or in the values of its arguments
+//! alone, except between the published splits of one file, whose test set stays as others score it. What is held out stays
+//! held out when data is added: an example without a
 //! chosen split joins its text where that already is.
 
 use std::collections::{HashMap, HashSet};
@@ -9,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 use sha2::{Digest, Sha256};
 
 use crate::example::{Example, Source, SplitName};
-use crate::split::{fold, hashed_split};
+use crate::split::{fold, hashed_split, mask, normalise};
 
 /// Examples by split, in the order in which they came.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -38,7 +40,8 @@ impl Dataset {
     ///    validation and test sets keep the repetitions that they were published with.
     /// 3. An imported file with a chosen train split but no validation split gives the tenth of its train examples
     ///    that hashes to validation.
-    /// 4. Held-out texts that are also in train are removed, and validation texts that are also in train or held out.
+    /// 4. Held-out texts that are also in train are removed, and validation texts that are also in train or held out; unless
+    ///    one file published both, punctuation, numbers and the values of arguments make no difference.
     pub fn build(examples: impl IntoIterator<Item = Example>) -> Self {
         let mut sorter = Sorter::default();
         for example in examples {
@@ -81,13 +84,14 @@ struct Sorter {
 impl Sorter {
     fn add(&mut self, mut example: Example) {
         let key = fold(&example.text);
-        let joined = self.first_split.get(&key).copied();
+        let normalised = normalise(&example.text);
+        let joined = self.first_split.get(&normalised).copied();
         let split = example.split.or(joined).unwrap_or_else(|| hashed_split(&example.text, &example.slots));
         if example.source == Source::Predicted && split != SplitName::Train {
             self.removed += 1;
             return;
         }
-        self.first_split.entry(key.clone()).or_insert(split);
+        self.first_split.entry(normalised).or_insert(split);
         if example.split == Some(SplitName::Validation)
             && let Some(file) = file_of(&example)
         {
@@ -123,16 +127,16 @@ impl Sorter {
         for example in &mut taken {
             example.split = None;
         }
-        let mut seen: HashSet<String> = keys(&train);
-        let mut without_seen = |examples: Vec<Example>, seen: &HashSet<String>| {
+        let mut seen = Seen::default();
+        seen.add(&train);
+        let mut without_seen = |examples: Vec<Example>, seen: &Seen| {
             let before = examples.len();
-            let kept: Vec<Example> =
-                examples.into_iter().filter(|example| !seen.contains(&fold(&example.text))).collect();
+            let kept: Vec<Example> = examples.into_iter().filter(|example| !seen.has(example)).collect();
             removed += before - kept.len();
             kept
         };
         let held_out = without_seen(held_out, &seen);
-        seen.extend(keys(&held_out));
+        seen.add(&held_out);
         let validation: Vec<Example> = validation.into_iter().chain(taken).collect();
         let validation = without_seen(validation, &seen);
         let digest = digest_of([&train, &validation, &held_out]);
@@ -157,8 +161,42 @@ fn file_of(example: &Example) -> Option<&str> {
     }
 }
 
-fn keys(examples: &[Example]) -> HashSet<String> {
-    examples.iter().map(|example| fold(&example.text)).collect()
+/// What the splits so far hold.
+#[derive(Default)]
+struct Seen {
+    texts: HashSet<String>,
+    /// By normalised and by masked text, the files that published it in a split of their choice; `None` for everything else.
+    forms: HashMap<String, HashSet<Option<String>>>,
+}
+
+impl Seen {
+    fn add(&mut self, examples: &[Example]) {
+        for example in examples {
+            self.texts.insert(fold(&example.text));
+            for form in forms(example) {
+                self.forms.entry(form).or_default().insert(publisher(example).map(str::to_owned));
+            }
+        }
+    }
+
+    fn has(&self, example: &Example) -> bool {
+        let publisher = publisher(example);
+        let elsewhere = |known: &HashSet<Option<String>>| {
+            publisher.is_none() || known.iter().any(|other| other.as_deref() != publisher)
+        };
+        self.texts.contains(&fold(&example.text))
+            || forms(example).iter().any(|form| self.forms.get(form).is_some_and(elsewhere))
+    }
+}
+
+/// The text without case, punctuation and numbers, and with its arguments masked.
+fn forms(example: &Example) -> [String; 2] {
+    [normalise(&example.text), mask(&example.text, &example.slots)]
+}
+
+/// The file that chose the example's split.
+fn publisher(example: &Example) -> Option<&str> {
+    file_of(example).filter(|_| example.split.is_some())
 }
 
 /// Each field is preceded by its length, so that no two data sets give the same bytes.

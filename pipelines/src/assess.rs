@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::answers::{AnswerOutcome, held_out_answers};
 use crate::corpus::Corpus;
 use crate::error::Error;
-use crate::evaluate::evaluate_each;
+use crate::evaluate::{Answered, evaluate_each};
 use crate::expect::{CheckedExpectation, check_expectations};
 use crate::gate::{Answers, Comparison, Corrections, Evidence, Expectations};
 use crate::paired::Paired;
@@ -25,7 +25,8 @@ const LATENCY_TEXTS: usize = 40;
 pub(crate) struct Judged {
     /// Held-out scores.
     pub report: EvaluationReport,
-    held_out: Vec<Outcome>,
+    /// What it made of every held-out example.
+    pub held_out: Vec<Answered>,
     answers: Vec<AnswerOutcome>,
     /// Whether each correction is right.
     corrections: Vec<bool>,
@@ -41,7 +42,10 @@ impl Judged {
         let (_, outcomes) = evaluate_each(model, version, &corpus.corrections, &NoProgress)?;
         let right = outcomes.iter().zip(&corpus.corrections);
         let corrections = right
-            .map(|(outcome, example)| if example.slots.is_empty() { outcome.function_right } else { outcome.exact })
+            .map(|(answered, example)| {
+                let outcome = answered.outcome;
+                if example.slots.is_empty() { outcome.function_right } else { outcome.exact }
+            })
             .collect();
         let (scores, answers) = held_out_answers(model, &corpus.questions)?.unzip();
         report.answers = scores;
@@ -94,7 +98,12 @@ impl Assessment<'_> {
             precision: report.precision.clone(),
             latency_ms: latency_ms(self.model, &texts),
             size_mb: self.size_bytes as f64 / 1e6,
-            corrections: self.corrections(),
+            corrections: corrections(
+                &self.corpus.corrections,
+                &self.candidate.corrections,
+                self.production.map(|production| production.corrections.as_slice()),
+                self.since,
+            ),
             expectations: self.expectations(),
             new_labels: self.new_labels,
             answers: self.answers(),
@@ -111,24 +120,6 @@ pub(crate) fn texts_to_measure(corpus: &Corpus) -> Vec<&str> {
 }
 
 impl Assessment<'_> {
-    /// Every correction of the log, those that earlier versions learned included.
-    fn corrections(&self) -> Corrections {
-        let examples = &self.corpus.corrections;
-        let before = self.production.map(|production| production.corrections.as_slice());
-        let before = before.unwrap_or_default().iter().copied().chain(std::iter::repeat(false));
-        let mut corrections = Corrections { n: examples.len(), ..Corrections::default() };
-        for ((example, right), was_right) in examples.iter().zip(&self.candidate.corrections).zip(before) {
-            corrections.candidate_right += usize::from(*right);
-            corrections.production_right += usize::from(was_right);
-            let is_new = example.at.zip(self.since).is_none_or(|(at, since)| at > since);
-            corrections.newly_right += usize::from(*right && !was_right && is_new);
-            if was_right && !right {
-                corrections.lost.push(example.text.clone());
-            }
-        }
-        corrections
-    }
-
     fn expectations(&self) -> Expectations {
         let checked = &self.candidate.expectations;
         let missed = checked.iter().filter(|one| !one.right).map(ToString::to_string).collect();
@@ -156,6 +147,25 @@ impl Assessment<'_> {
     }
 }
 
+/// Counts every correction of the log, those included that earlier versions learned.
+///
+/// `right` and `before` say of each whether the candidate and production have it right, `since` when the last label was given
+/// that production learned from.
+fn corrections(examples: &[Example], right: &[bool], before: Option<&[bool]>, since: Option<Timestamp>) -> Corrections {
+    let before = before.unwrap_or_default().iter().copied().chain(std::iter::repeat(false));
+    let mut corrections = Corrections { n: examples.len(), ..Corrections::default() };
+    for ((example, right), was_right) in examples.iter().zip(right).zip(before) {
+        corrections.candidate_right += usize::from(*right);
+        corrections.production_right += usize::from(was_right);
+        let is_new = example.at.zip(since).is_none_or(|(at, since)| at > since);
+        corrections.newly_right += usize::from(*right && !was_right && is_new);
+        if was_right && !right {
+            corrections.lost.push(example.text.clone());
+        }
+    }
+    corrections
+}
+
 fn latency_ms(model: &Model, texts: &[&str]) -> f64 {
     let mut times: Vec<f64> = texts
         .iter()
@@ -174,7 +184,7 @@ fn compare(examples: &[Example], candidate: &Judged, production: &Judged) -> Com
     let paired = |keep: &dyn Fn(&Example) -> bool, right: &dyn Fn(&Outcome) -> bool| {
         let side = |judged: &Judged| -> Vec<bool> {
             let kept = examples.iter().zip(&judged.held_out).filter(|(example, _)| keep(example));
-            kept.map(|(_, outcome)| right(outcome)).collect()
+            kept.map(|(_, answered)| right(&answered.outcome)).collect()
         };
         Paired::count(side(candidate).into_iter(), side(production).into_iter())
     };
@@ -193,5 +203,45 @@ fn compare(examples: &[Example], candidate: &Judged, production: &Judged) -> Com
         new: paired(&|example| !known(example), &|outcome| outcome.exact),
         out_of_scope: paired(&|example| example.function == OUT_OF_SCOPE, &|outcome| !outcome.accepted),
         functions,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mynah_data::{Source, SplitName};
+
+    #[test]
+    fn corrections_are_counted_whenever_they_were_made() {
+        let correction = |text: &str, second: i64| Example {
+            text: text.into(),
+            function: "f".into(),
+            slots: Vec::new(),
+            split: Some(SplitName::Train),
+            source: Source::Corrected,
+            origin: "i_1".into(),
+            at: Timestamp::from_second(second).ok(),
+            weight: 1.0,
+        };
+        let examples = [
+            correction("old, kept", 1),
+            correction("old, lost", 2),
+            correction("old, right again", 3),
+            correction("new, learned", 11),
+            correction("new, not learned", 12),
+        ];
+        let right = [true, false, true, true, false];
+        let since = Timestamp::from_second(10).ok();
+        let counted = corrections(&examples, &right, Some(&[true, true, false, false, false]), since);
+        let expected = Corrections {
+            n: 5,
+            candidate_right: 3,
+            production_right: 2,
+            newly_right: 1,
+            lost: vec!["old, lost".into()],
+        };
+        assert_eq!(counted, expected);
+        let first = corrections(&examples, &right, None, None);
+        assert_eq!((first.production_right, first.newly_right, first.lost.len()), (0, 3, 0));
     }
 }

@@ -6,13 +6,13 @@
 
 use jiff::Timestamp;
 use mynah_data::{
-    CallRecord, Correction, Durability, Example, FeedbackRecord, Home, InteractionRecord, Log, LogOptions,
-    OUT_OF_SCOPE, Rating, Record, ReplyRecord, new_feedback_id, new_interaction_id,
+    CallRecord, Correction, Durability, Example, FeedbackRecord, Home, ImportOptions, InteractionRecord, Log,
+    LogOptions, OUT_OF_SCOPE, Rating, Record, ReplyRecord, new_feedback_id, new_interaction_id,
 };
 use mynah_registry::{Author, Registry};
 use mynah_runtime::{Checkpoint, Model, Precision};
 use serde::Serialize;
-use serde_json::Map;
+use serde_json::{Map, json};
 use std::collections::BTreeSet;
 
 use crate::error::Error;
@@ -42,6 +42,8 @@ pub enum Arm {
 pub struct Backtest {
     /// The labels that the sessions give.
     pub sessions: Sessions,
+    /// What calibrates and judges candidates; comes with the session that brings its function.
+    pub judges: Vec<Example>,
     /// What is asked after every session.
     pub test: Vec<Example>,
     /// The `[training]` table.
@@ -144,6 +146,8 @@ impl Backtest {
         for (session, examples) in self.sessions.iter().enumerate() {
             let model = self.production(&registry)?;
             let predicted = converse(&log, model.as_ref(), examples)?;
+            let new: BTreeSet<&str> = examples.iter().map(|example| example.function.as_str()).collect();
+            self.import_judges(home, session, |function| new.contains(function) && !seen.contains(function))?;
             seen.extend(examples.iter().map(|example| example.function.as_str()));
             let learns = arm != Arm::Never || model.is_none();
             let outcome = if learns { self.learn(arm, home, &registry, progress)? } else { None };
@@ -185,6 +189,28 @@ impl Backtest {
         })
     }
 
+    /// Imports the judges of some functions, half of them for validation, half held out.
+    fn import_judges(&self, home: &Home, session: usize, is_meant: impl Fn(&str) -> bool) -> Result<(), Error> {
+        let meant = self.judges.iter().filter(|example| is_meant(&example.function));
+        let lines: Vec<String> = meant
+            .enumerate()
+            .map(|(index, example)| {
+                let slots: Vec<serde_json::Value> = example
+                    .slots
+                    .iter()
+                    .map(|slot| json!({"name": slot.name, "start": slot.start, "end": slot.end, "value": slot.value}))
+                    .collect();
+                let split = if index % 2 == 0 { "valid" } else { "test" };
+                json!({"text": example.text, "intent": example.function, "slots": slots, "split": split}).to_string()
+            })
+            .collect();
+        if !lines.is_empty() {
+            let name = format!("session-{}.jsonl", session + 1);
+            mynah_data::import(home, lines.join("\n").as_bytes(), &name, &ImportOptions::default())?;
+        }
+        Ok(())
+    }
+
     fn production(&self, registry: &Registry) -> Result<Option<Model>, Error> {
         let Some(loaded) = registry.load_production()? else { return Ok(None) };
         Ok(Some(Model::load(&Checkpoint::from_verified(&loaded.checkpoint)?, self.precision)?))
@@ -193,7 +219,7 @@ impl Backtest {
     /// Function and whole call right, for each test text.
     fn right(&self, model: &Model) -> Result<Vec<(bool, bool)>, Error> {
         let (_, outcomes) = evaluate_each(model, "", &self.test, &NoProgress)?;
-        Ok(outcomes.iter().map(|outcome| (outcome.function_right, outcome.exact)).collect())
+        Ok(outcomes.iter().map(|answered| (answered.outcome.function_right, answered.outcome.exact)).collect())
     }
 
     fn share(&self, right: &[(bool, bool)], of: &BTreeSet<&str>, is: impl Fn(&(bool, bool)) -> bool) -> f64 {

@@ -10,6 +10,8 @@ const TOLERATED_LOSS: f64 = 0.002;
 const TOLERATED_LOSS_WEIGHED: f64 = 0.005;
 /// Out-of-scope texts from which on the threshold is weighed against them.
 const ENOUGH_OUT_OF_SCOPE: usize = 5;
+/// Right validation decisions from which on a share of them says something; never fewer than there are functions.
+const ENOUGH_RIGHT: usize = 20;
 /// No threshold without such texts goes above this: it asks for no more than "more likely than not".
 const LARGEST_UNWEIGHED: f32 = 0.5;
 
@@ -67,7 +69,7 @@ pub(crate) fn calibrate(model: &Model, validation: &[Example]) -> Calibration {
         })
         .collect();
     let out_of_scope = known.iter().filter(|(example, _)| example.function == OUT_OF_SCOPE).count();
-    calibration.threshold = fit_threshold(&judged, out_of_scope);
+    calibration.threshold = fit_threshold(&judged, out_of_scope, ENOUGH_RIGHT.max(model.labels().functions.len()));
     calibration
 }
 
@@ -104,17 +106,17 @@ fn fit_temperature(logits: &[Vec<f32>], labels: &[usize]) -> f32 {
     ((low + high) / 2.0).exp() as f32
 }
 
-fn fit_threshold(judged: &[Judged], out_of_scope: usize) -> f32 {
+fn fit_threshold(judged: &[Judged], out_of_scope: usize, enough_right: usize) -> f32 {
     let mut sorted = judged.to_vec();
     sorted.sort_by(|a, b| a.confidence.total_cmp(&b.confidence));
     let allowed = (TOLERATED_LOSS * judged.len() as f64) as usize;
     let mut right = sorted.iter().filter(|one| one.kind == Kind::Right);
     let lowest = right.nth(allowed).map_or(LARGEST_UNWEIGHED, |one| one.confidence);
     let unweighed = below(lowest.min(LARGEST_UNWEIGHED));
-    if out_of_scope < ENOUGH_OUT_OF_SCOPE {
+    let rights = judged.iter().filter(|one| one.kind == Kind::Right).count();
+    if out_of_scope < ENOUGH_OUT_OF_SCOPE || rights < enough_right {
         return unweighed;
     }
-    let rights = judged.iter().filter(|one| one.kind == Kind::Right).count();
     let allowed = (TOLERATED_LOSS_WEIGHED * rights as f64) as usize;
     let (mut lost, mut threshold) = (0, 0.0);
     for (index, one) in sorted.iter().enumerate() {
@@ -165,19 +167,21 @@ mod tests {
             (0.95, Kind::Right),
         ]);
         // Between the nonsense at 0.4 and the call at 0.5, as close to the call as costs nothing.
-        assert!((fit_threshold(&list, 5) - 0.495).abs() < 1e-6);
+        assert!((fit_threshold(&list, 5, 1) - 0.495).abs() < 1e-6);
         // With four hundred right calls two may go, and with them the nonsense at 0.55, but not that above a third.
         let mut many =
             judged(&[(0.3, Kind::OutOfScope), (0.5, Kind::Right), (0.55, Kind::OutOfScope), (0.57, Kind::Right)]);
         many.extend(judged(&[(0.6, Kind::Right), (0.65, Kind::OutOfScope)]));
         many.extend(std::iter::repeat_n(Judged { confidence: 0.9, kind: Kind::Right }, 397));
-        assert!((fit_threshold(&many, 5) - 0.56).abs() < 1e-6);
+        assert!((fit_threshold(&many, 5, 1) - 0.56).abs() < 1e-6);
     }
 
     #[test]
     fn without_nonsense_hardly_any_right_call_is_lost() {
         let list = judged(&[(0.2, Kind::Wrong), (0.35, Kind::Right), (0.9, Kind::Right)]);
-        assert!((fit_threshold(&list, 0) - 0.3465).abs() < 1e-4);
-        assert!(fit_threshold(&judged(&[(0.9, Kind::Right)]), 0) <= 0.5);
+        // A handful of right decisions says nothing of one in two hundred.
+        assert!(fit_threshold(&list, 5, usize::MAX) <= LARGEST_UNWEIGHED);
+        assert!((fit_threshold(&list, 0, 1) - 0.3465).abs() < 1e-4);
+        assert!(fit_threshold(&judged(&[(0.9, Kind::Right)]), 0, 1) <= 0.5);
     }
 }

@@ -34,6 +34,14 @@ pub enum Error {
         /// Why.
         message: String,
     },
+    /// The report of a run that is none.
+    #[error("can't read the report {}: {message}", path.display())]
+    Report {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        message: String,
+    },
     /// No base model is registered.
     #[error("no base model to start from")]
     NoBase,
@@ -87,6 +95,7 @@ impl Error {
             Error::Runtime(_) => None,
             Error::Io { path, .. } => Some(format!("check that {} is writable and the disk has room", path.display())),
             Error::Serialize { .. } => Some("check that the disk has room".into()),
+            Error::Report { .. } => Some("score the version anew: `mynah evaluate --examples FILE --html PAGE`".into()),
             Error::NoBase => Some("choose one with `mynah init --base starter`".into()),
             Error::NoExamples => Some(
                 "add examples to functions.json, import a file with `mynah import`, or correct a reply in `mynah chat`"

@@ -1,14 +1,38 @@
 //! Evaluation on the serving path: batches of texts through the model that would answer them.
 
-use mynah_data::Example;
-use mynah_runtime::Model;
+use mynah_data::{Example, Slot};
+use mynah_runtime::{Calibration, Model, Prediction};
 
+use crate::analysis::{Analysis, Subject};
 use crate::error::Error;
 use crate::progress::{Progress, Stage};
-use crate::report::{EvaluationReport, Outcome, Tally};
+use crate::report::{EvaluationReport, Outcome, Tally, decided};
 
 /// Texts that go through the model together.
 const BATCH: usize = 64;
+
+/// What a model made of one example, and how that came out.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Answered {
+    /// What was right.
+    pub outcome: Outcome,
+    /// The most probable label.
+    pub label: Option<String>,
+    /// Its probability, in [0, 1].
+    pub confidence: f32,
+    /// The function decided for.
+    pub function: Option<String>,
+    /// The arguments found; none without a function.
+    pub slots: Vec<Slot>,
+}
+
+impl Answered {
+    fn new(outcome: Outcome, prediction: Prediction, calibration: &Calibration) -> Self {
+        let function = decided(&prediction, calibration).map(str::to_owned);
+        let slots = if function.is_some() { prediction.slots } else { Vec::new() };
+        Self { outcome, label: prediction.function, confidence: prediction.confidence, function, slots }
+    }
+}
 
 /// Scores `model` on `examples`, which may be more than fit in memory.
 ///
@@ -25,13 +49,37 @@ pub fn evaluate(
     Ok(tally.report(version))
 }
 
-/// The same, with how every example came out.
+/// The same, with everything that a report tells; the examples have to fit in memory.
+///
+/// # Errors
+/// [`Error::Cancelled`].
+pub fn evaluate_and_analyse(
+    model: &Model,
+    version: &str,
+    examples: &[Example],
+    progress: &dyn Progress,
+) -> Result<(EvaluationReport, Analysis), Error> {
+    let (report, answered) = evaluate_each(model, version, examples, progress)?;
+    let subject = Subject {
+        model,
+        report: &report,
+        examples,
+        answered: &answered,
+        production: None,
+        expectations: &[],
+        fitted_on: None,
+    };
+    let analysis = Analysis::new(&subject);
+    Ok((report, analysis))
+}
+
+/// The same, with what became of every example.
 pub(crate) fn evaluate_each(
     model: &Model,
     version: &str,
     examples: &[Example],
     progress: &dyn Progress,
-) -> Result<(EvaluationReport, Vec<Outcome>), Error> {
+) -> Result<(EvaluationReport, Vec<Answered>), Error> {
     let total = examples.len() as u64;
     let (tally, outcomes) = run(model, examples.iter().cloned(), total, progress, true)?;
     Ok((tally.report(version), outcomes))
@@ -43,7 +91,7 @@ fn run(
     total: u64,
     progress: &dyn Progress,
     keep: bool,
-) -> Result<(Tally, Vec<Outcome>), Error> {
+) -> Result<(Tally, Vec<Answered>), Error> {
     progress.stage(Stage::Evaluate, total);
     let mut tally = Tally::default();
     let mut outcomes = Vec::new();
@@ -62,7 +110,7 @@ fn run(
         for (example, prediction) in batch.iter().zip(model.predict_batch(&texts)) {
             let outcome = tally.add(example, &prediction, model.calibration());
             if keep {
-                outcomes.push(outcome);
+                outcomes.push(Answered::new(outcome, prediction, model.calibration()));
             }
         }
         done += batch.len() as u64;

@@ -4,7 +4,7 @@ use jiff::Zoned;
 use mynah_data::{Expectation, Expectations, Functions, Home, OUT_OF_SCOPE};
 use mynah_runtime::functions::Toolbox;
 use mynah_runtime::{Argument, Model};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::report::decided;
 
 /// What a model makes of a pinned sentence.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CheckedExpectation {
     /// What is expected.
     pub expected: Expectation,

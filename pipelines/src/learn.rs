@@ -19,17 +19,19 @@ use crate::corpus::{Corpus, Replay};
 use crate::error::Error;
 use crate::fine_tune::{FineTuneInput, FineTuned, fine_tune};
 use crate::gate::{Evidence, Gate, GateReport, Passed, Rejected};
+use crate::held_out::training_examples;
 use crate::inputs::{self, Origin};
 use crate::lineage::{answer_provenance, held_by, learned_questions, learned_until};
 use crate::precision::compare_with_f32;
 use crate::prepare::{Beginning, Prepared, anchor};
 use crate::progress::{Progress, Stage};
 use crate::report::EvaluationReport;
+use crate::report_files::ReportParts;
 use crate::review::{HeldBack, Review};
 use crate::run::{Run, RunStatus};
 use crate::session_weight;
 use crate::settings::{GateSettings, TrainingSettings};
-use crate::swap::{self, with_swapped_values};
+use crate::swap;
 use crate::weights;
 
 /// What made a version, as its manifest says.
@@ -86,7 +88,7 @@ impl fmt::Debug for LearnRequest {
 }
 
 /// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// The candidate is in production.
@@ -98,7 +100,7 @@ pub enum Verdict {
 }
 
 /// How many examples a run saw.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Training examples.
     pub train: usize,
@@ -165,6 +167,9 @@ pub struct LearnOutcome {
     pub seconds: f64,
     /// The commit of the log that it learned from.
     pub commit: Option<String>,
+    /// Everything about the candidate on the held-out examples, with texts of the home: it stays in the run's directory.
+    #[serde(skip)]
+    pub analysis: Option<Box<ReportParts>>,
 }
 
 /// Runs the whole loop once. The caller holds the home's `train` lock.
@@ -194,7 +199,7 @@ pub fn learn(
         Err(error) => (RunStatus::Failed, Some(error.to_string())),
     };
     if let Ok(outcome) = &result {
-        crate::files::write_json(&run.directory().join("report.json"), outcome)?;
+        outcome.write_report(&run)?;
     }
     let finished = run.finish(status, message);
     let outcome = result?;
@@ -343,12 +348,8 @@ impl Learning<'_> {
         let settings = &resolved;
         let replay =
             is_session.then_some(Replay { tokens: settings.replay_tokens, seed: replay_seed(&dataset_digest) });
-        let mut epoch = with_swapped_values(
-            corpus.epoch(replay, is_new, settings.correction_repeats, settings.seed),
-            settings.value_swaps,
-            if is_session { swap::SESSION_LIMIT } else { swap::LIMIT },
-            settings.seed,
-        );
+        let limit = if is_session { swap::SESSION_LIMIT } else { swap::LIMIT };
+        let mut epoch = training_examples(&corpus, replay, is_new, settings, limit);
         session_weight::cap(&mut epoch, &corpus.votes, settings.session_share, |name| {
             known.function_id(name).is_some()
         });
@@ -452,6 +453,7 @@ impl Learning<'_> {
         };
         let evidence = assessment.evidence();
         let verdict = self.decide(&evidence, &version, current.as_ref())?;
+        let parts = self.clock.time(Stage::Evaluate, || Ok(ReportParts::new(&assessment, &evidence, &version.name)))?;
         let (verdict, gate) = match verdict {
             Ok(passed) => (Verdict::Promoted, passed.report().clone()),
             Err(rejected) => (Verdict::Refused, rejected.report().clone()),
@@ -472,6 +474,7 @@ impl Learning<'_> {
             seconds: self.clock.started.elapsed().as_secs_f64(),
             stages: self.clock.stages,
             commit,
+            analysis: Some(Box::new(parts)),
         })
     }
 
@@ -498,6 +501,7 @@ impl Learning<'_> {
             seconds: self.clock.started.elapsed().as_secs_f64(),
             stages: self.clock.stages,
             commit,
+            analysis: None,
         }
     }
 

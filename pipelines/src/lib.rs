@@ -31,6 +31,7 @@
 
 mod activations;
 mod adamw;
+mod analysis;
 #[cfg(test)]
 mod answer_tests;
 mod answers;
@@ -45,6 +46,7 @@ mod candidate;
 mod checkpoints;
 mod corpus;
 mod distilbert;
+mod document;
 mod dropout;
 mod error;
 mod evaluate;
@@ -52,6 +54,7 @@ mod expect;
 mod files;
 mod fine_tune;
 mod gate;
+mod held_out;
 mod inputs;
 mod learn;
 mod lineage;
@@ -60,6 +63,7 @@ mod metrics;
 mod mixed;
 mod native;
 mod padded;
+mod page;
 mod paired;
 mod poison;
 mod precision;
@@ -69,6 +73,7 @@ mod progress;
 mod reference_tests;
 mod renderer;
 mod report;
+mod report_files;
 mod review;
 mod run;
 mod schedule;
@@ -83,16 +88,22 @@ mod trainee;
 mod weights;
 mod windows;
 
+pub use analysis::{
+    Analysis, ArgumentRow, CalibrationReport, Change, Changes, Confusion, FunctionRow, Probe, ReliabilityBin, Share,
+    Slice, SwappedText, ThresholdPoint,
+};
 pub use answers::{AnswerOutcome, AnswerScores, AnswerTraining, evaluate_answers, train_answers};
 pub use backtest::{Arm, ArmReport, Backtest, SessionPoint};
+pub use document::{Document, DocumentLineage, Speed};
 pub use error::Error;
-pub use evaluate::evaluate;
+pub use evaluate::{evaluate, evaluate_and_analyse};
 pub use expect::{CheckedExpectation, check_expectations};
 pub use gate::{
     Answers, Comparison, Corrections, Evidence, Expectations, Gain, Gate, GateReport, Passed, Rejected, Rule,
 };
 pub use learn::{Counts, LearnOutcome, LearnRequest, LearnScope, Resumed, StageTime, Verdict, learn, split_examples};
 pub use lineage::learned_until;
+pub use page::page;
 pub use paired::Paired;
 pub use poison::{PoisonArm, PoisonReport, Poisoning};
 pub use precision::{PrecisionReport, compare_with_f32};
@@ -100,6 +111,7 @@ pub use progress::{NoProgress, Progress, Stage};
 pub use report::{
     EvaluationReport, FunctionReport, FunctionScores, OutOfScopeScores, Outcome, SpanScores, Tally, decided,
 };
+pub use report_files::{ReportParts, read_report};
 pub use review::{Doubt, HeldBack, Neighbour, labels_held_back};
 pub use run::{ResumableRun, resumable_run};
 pub use sessions::{SessionOrder, Sessions};

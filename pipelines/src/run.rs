@@ -115,6 +115,16 @@ impl Run {
         &self.directory
     }
 
+    /// The name of the directory.
+    pub fn name(&self) -> &str {
+        &self.state.run
+    }
+
+    /// What started the run.
+    pub fn trigger(&self) -> &str {
+        &self.state.trigger
+    }
+
     pub fn candidate(&self) -> PathBuf {
         self.directory.join("candidate")
     }

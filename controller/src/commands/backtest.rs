@@ -102,7 +102,7 @@ pub fn run(context: &Context, args: &BacktestArgs, interrupt: Interrupt) -> anyh
     if args.sessions == 0 {
         return Err(usage("0 sessions", "at least 1"));
     }
-    let (train, test) = examples(context, args)?;
+    let Material { train, judges, test } = examples(context, args)?;
     let order = match args.order {
         OrderName::ClassIncremental => SessionOrder::ClassIncremental,
         OrderName::Shuffled => SessionOrder::Shuffled,
@@ -112,6 +112,7 @@ pub fn run(context: &Context, args: &BacktestArgs, interrupt: Interrupt) -> anyh
     let labels = sessions.iter().map(<[Example]>::len).sum();
     let backtest = Backtest {
         sessions,
+        judges,
         test,
         training: context.settings.training.clone(),
         gate: context.settings.gate.clone(),
@@ -150,9 +151,16 @@ pub fn run(context: &Context, args: &BacktestArgs, interrupt: Interrupt) -> anyh
     Ok(Exit::Done)
 }
 
-/// What the sessions give, and what is asked after them; no text is in both.
-fn examples(context: &Context, args: &BacktestArgs) -> anyhow::Result<(Vec<Example>, Vec<Example>)> {
-    let (mut train, mut test) = (Vec::new(), Vec::new());
+/// What the sessions give, what judges candidates, and what is asked after them; no text is in two.
+#[derive(Default)]
+struct Material {
+    train: Vec<Example>,
+    judges: Vec<Example>,
+    test: Vec<Example>,
+}
+
+fn examples(context: &Context, args: &BacktestArgs) -> anyhow::Result<Material> {
+    let Material { mut train, mut judges, mut test } = Material::default();
     match &args.examples {
         Some(path) => {
             let asked = args.split.parse::<SplitName>().map_err(|error| usage(error.to_string(), error.hint()))?;
@@ -163,33 +171,37 @@ fn examples(context: &Context, args: &BacktestArgs) -> anyhow::Result<(Vec<Examp
                 match split {
                     SplitName::Train => train.push(example),
                     split if split == asked => test.push(example),
+                    SplitName::Validation => judges.push(example),
                     _ => {}
                 }
             }
         }
         None => {
-            for split in [SplitName::Train, SplitName::Validation] {
-                train.extend(split_examples(&context.home, split)?);
-            }
+            train = split_examples(&context.home, SplitName::Train)?;
+            judges = split_examples(&context.home, SplitName::Validation)?;
             test = split_examples(&context.home, SplitName::HeldOut)?;
         }
     }
     let told: std::collections::HashSet<String> = train.iter().map(|e| mynah_data::normalise(&e.text)).collect();
-    test.retain(|example| !told.contains(&mynah_data::normalise(&example.text)));
+    for asked in [&mut judges, &mut test] {
+        asked.retain(|example| {
+            let is_left_out = args.in_scope && example.function == OUT_OF_SCOPE;
+            !is_left_out && !told.contains(&mynah_data::normalise(&example.text))
+        });
+    }
     let mut counts = std::collections::HashMap::new();
     train.retain(|example| {
         let count = counts.entry(example.function.clone()).or_insert(0usize);
         *count += 1;
         args.per_function.is_none_or(|most| *count <= most) && !(args.in_scope && example.function == OUT_OF_SCOPE)
     });
-    test.retain(|example| !(args.in_scope && example.function == OUT_OF_SCOPE));
     if train.is_empty() || test.is_empty() {
         return Err(hinted(
             "there is nothing to learn from, or nothing to be asked",
             "name a file of labelled texts with --examples, or correct and approve some replies first",
         ));
     }
-    Ok((train, test))
+    Ok(Material { train, judges, test })
 }
 
 fn print(output: Output, report: &Report<'_>) -> anyhow::Result<()> {

@@ -1,12 +1,13 @@
 //! `mynah evaluate`: the scores of a version on labelled examples.
 
 use mynah_data::{Example, Imported, SplitName};
-use mynah_pipelines::Progress;
+use mynah_pipelines::{Document, Progress, evaluate_and_analyse};
 use mynah_registry::Registry;
 use mynah_runtime::{Checkpoint, Model, Precision};
 
 use super::Context;
 use super::import::open;
+use super::report::write_page;
 use crate::cli::{EvaluateArgs, PrecisionName};
 use crate::failure::{Exit, hinted, usage};
 use crate::interrupt::Interrupt;
@@ -43,7 +44,19 @@ pub fn run(context: &Context, args: &EvaluateArgs, interrupt: Interrupt) -> anyh
         }
     });
     let progress = RunProgress::new(context.output, interrupt);
-    let report = mynah_pipelines::evaluate(&model, &version, examples, 0, &progress as &dyn Progress)?;
+    let report = match &args.html {
+        None => mynah_pipelines::evaluate(&model, &version, examples, 0, &progress as &dyn Progress)?,
+        Some(path) => {
+            let examples: Vec<Example> = examples.collect();
+            let (report, analysis) = evaluate_and_analyse(&model, &version, &examples, &progress as &dyn Progress)?;
+            if report.n > 0 {
+                let examples = format!("examples of {name}, split `{}`", args.split);
+                let document = Document { version: version.clone(), examples, analysis, ..Document::default() };
+                write_page(path, &document)?;
+            }
+            report
+        }
+    };
     progress.finish();
     if report.n == 0 {
         let hint = match other {

@@ -13,6 +13,7 @@ pub mod log;
 pub mod models;
 pub mod predict;
 pub mod quickstart;
+pub mod report;
 pub mod simulate;
 pub mod status;
 pub mod train;

@@ -32,6 +32,7 @@ fn the_short_help_fits_a_screen() {
       train       Fine-tune a candidate, judge it, and promote it or refuse
       evaluate    Score a version on labelled examples
       backtest    Replay labelled examples as sessions and compare ways of learning from them
+      report      Show the report of a run: verdict, figures, what changed; as text, JSON or a page
       predict     Read texts, print one understanding a line
       chat        Talk; corrections are used at once and learned at the end
       serve       Run the local service: HTTP on loopback, schedules, learning after sessions

@@ -62,3 +62,56 @@ fn the_simulation_says_how_often_the_gate_errs() {
     let wrong = home.run(&["simulate", "gate", "--churn", "4"]);
     assert_eq!(wrong.status.code(), Some(2), "{}", errors(&wrong));
 }
+
+#[test]
+fn a_run_leaves_a_report_and_calibration_comes_with_the_version() {
+    let home = TestHome::trained();
+    home.second_version();
+    let report = home.json(&["report"]);
+    assert_eq!(report["version"], "v2");
+    let rules = report["gate"]["rules"].as_array().unwrap();
+    assert!(rules.iter().any(|rule| rule["name"] == "not worse"), "{rules:?}");
+    let analysis = &report["analysis"];
+    let changes = &analysis["changes"];
+    assert_eq!(changes["against"], "v1");
+    let counted = ["fixed", "broken", "both_right", "both_wrong"].map(|key| changes[key].as_u64().unwrap());
+    assert_eq!(counted.iter().sum::<u64>(), analysis["n"].as_u64().unwrap());
+    assert_eq!(report["lineage"]["parent"], "v1");
+
+    // Every version has the temperature and threshold that were fitted for it, on the validation examples of its run.
+    for version in ["v1", "v2"] {
+        let report = home.json(&["report", version]);
+        let calibration = &report["analysis"]["calibration"];
+        // Those of the home, and background texts.
+        let validation = report["lineage"]["counts"]["validation"].as_u64().unwrap();
+        assert!(calibration["fitted_on"].as_u64().unwrap() >= validation.max(1), "{report}");
+        let directory = home.path().join(format!("exported-{version}"));
+        home.ok(&["models", "export", version, directory.to_str().unwrap()]);
+        let file: Value = serde_json::from_slice(&std::fs::read(directory.join("calibration.json")).unwrap()).unwrap();
+        for key in ["temperature", "threshold"] {
+            let (stored, reported) = (file[key].as_f64().unwrap(), calibration[key].as_f64().unwrap());
+            assert!((stored - reported).abs() < 1e-6, "{version} {key}: {stored} beside {reported}");
+        }
+        assert_ne!(file["temperature"].as_f64(), Some(1.0), "{version}: fitted, not the default");
+    }
+
+    let run = report["lineage"]["run"].as_str().unwrap();
+    let page = std::fs::read_to_string(home.path().join("runs").join(run).join("report.html")).unwrap();
+    assert!(page.contains("What changed against v1") && page.contains("<svg"), "{page}");
+    assert!(home.ok(&["report", run]).contains("not worse"));
+    let elsewhere = home.path().join("page.html");
+    home.ok(&["report", "v1", "--html", elsewhere.to_str().unwrap()]);
+    assert!(std::fs::read_to_string(&elsewhere).unwrap().contains("<h1>v1"));
+    let missing = home.run(&["report", "base1"]);
+    assert!(errors(&missing).contains("no run of this home reports on base1"), "{}", errors(&missing));
+
+    let examples = home.write(
+        "scored.jsonl",
+        b"{\"text\":\"play wagner\",\"intent\":\"play\",\"slots\":[]}\n{\"text\":\"tell her\",\"intent\":\"oos\",\"slots\":[]}\n",
+    );
+    let scored = home.path().join("scored.html");
+    let flags = ["evaluate", "--examples", examples.to_str().unwrap(), "--html", scored.to_str().unwrap()];
+    let plain = home.json(&flags[..3]);
+    assert_eq!(home.json(&flags), plain, "a page changes no figure");
+    assert!(std::fs::read_to_string(&scored).unwrap().contains("2 examples of scored.jsonl"));
+}

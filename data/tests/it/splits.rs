@@ -51,6 +51,37 @@ fn texts_of_train_are_removed_from_the_other_splits() {
 }
 
 #[test]
+fn what_is_held_out_is_caught_under_another_name_case_or_value() {
+    let slot = |start, end| mynah_data::Slot { name: "time".to_owned(), start, end, value: String::new() };
+    let from = |file: &str, text: &str, slots: &[mynah_data::Slot], split| Example {
+        origin: format!("{file}.jsonl:1"),
+        slots: slots.to_vec(),
+        ..example(text, split)
+    };
+    // Another file says the same louder; a correction has the same words with another value; the published train split of
+    // the same file may have the wording of its test split, but not its text.
+    let mut corrected = from("i_1", "alarm for noon", &[slot(10, 14)], TRAIN);
+    corrected.source = Source::Corrected;
+    let dataset = Dataset::build([
+        from("a", "Close the door!", &[], HELD_OUT),
+        from("b", "CLOSE, the door", &[], TRAIN),
+        from("b", "close  the door", &[], None),
+        from("a", "alarm for seven", &[slot(10, 15)], HELD_OUT),
+        corrected,
+        from("a", "wake me at seven", &[slot(11, 16)], TRAIN),
+        from("a", "wake me at ten", &[slot(11, 14)], HELD_OUT),
+        from("a", "Wake me at  SEVEN", &[slot(11, 16)], HELD_OUT),
+        from("a", "timer 5 minutes", &[], HELD_OUT),
+        from("c", "timer 10 minutes", &[], TRAIN),
+    ]);
+    assert_eq!(texts(&dataset.held_out), ["wake me at ten"]);
+    assert_eq!(texts(&dataset.train), ["CLOSE, the door", "alarm for noon", "wake me at seven", "timer 10 minutes"]);
+    // One without a split of its own joins what is held out already, however it is written.
+    let joined = Dataset::build([from("a", "Close the door!", &[], HELD_OUT), from("b", "close  the DOOR", &[], None)]);
+    assert_eq!((joined.train.len(), joined.held_out.len()), (0, 2));
+}
+
+#[test]
 fn later_labels_win_but_no_guess_does() {
     let mut corrected = example("PLAY jazz", TRAIN);
     corrected.function = "b".to_owned();

@@ -160,7 +160,16 @@ fn a_correction_that_was_right_stays_right() {
         .expect_err("refused")
         .report()
         .reason();
-    assert!(report.contains("right before and wrong now: \"dim the hall\""), "{report}");
+    assert!(report.contains("right before and wrong now (0 at most): \"dim the hall\""), "{report}");
+    // Of many, one in a hundred may be.
+    let many = Corrections {
+        n: 200,
+        candidate_right: 198,
+        production_right: 190,
+        newly_right: 10,
+        lost: vec!["dim the hall".into(), "wake me".into()],
+    };
+    assert!(with(|e| e.corrections = many.clone()).is_empty());
     // One that production has learned from already is no reason to promote.
     let again = Corrections { n: 40, candidate_right: 40, production_right: 39, ..Corrections::default() };
     assert_eq!(with(|e| e.corrections = again.clone()), ["better"]);
