@@ -10,6 +10,7 @@ use mynah_runtime::Precision;
 use crate::commands::backtest::BacktestArgs;
 use crate::commands::benchmark::BenchmarkCommand;
 use crate::commands::expect::ExpectCommand;
+use crate::commands::labels::LabelsCommand;
 use crate::commands::simulate::SimulateCommand;
 use crate::failure::EXIT_STATUSES;
 
@@ -88,7 +89,8 @@ pub enum Command {
     /// Fine-tune a candidate, judge it, and promote it or refuse
     #[command(
         after_help = "Learns from functions.json, imported examples and every correction in the log; starts from the version in\n\
-        production. Asks the service when it runs. Ctrl-C stops cleanly: nothing is promoted.\n\n\
+        production. Asks the service when it runs. Ctrl-C stops cleanly: nothing is promoted, and\n\
+        the same command goes on after the last finished epoch.\n\n\
         Examples:\n  mynah train\n  mynah train --epochs 3 --seed 7 --json > report.json"
     )]
     Train(TrainArgs),
@@ -138,6 +140,9 @@ pub enum Command {
     /// Read the log of conversations
     #[command(subcommand)]
     Log(LogCommand),
+    /// Labels that people gave: which are held back and why; accept or reject one
+    #[command(subcommand)]
+    Labels(LabelsCommand),
     /// What is in production, what is new, what runs
     Status,
     /// Pin sentences with their call: no version that gets one wrong is promoted

@@ -60,6 +60,9 @@ pub struct Finished {
     pub gate: GateReport,
     /// How long it took, in seconds.
     pub seconds: f64,
+    /// How many labels were not learned from, until somebody looks at them.
+    #[serde(skip)]
+    pub held_back: usize,
     /// The whole outcome, for `--json`.
     #[serde(skip)]
     pub json: Value,
@@ -80,6 +83,7 @@ pub enum Verdict {
 impl Finished {
     fn from_json(json: Value) -> anyhow::Result<Self> {
         let mut finished: Self = serde_json::from_value(json.clone())?;
+        finished.held_back = json["held_back"].as_array().map_or(0, Vec::len);
         finished.json = json;
         Ok(finished)
     }

@@ -84,6 +84,7 @@ fn dispatch(cli: &Cli, output: Output, environment: &Environment) -> anyhow::Res
         Command::Import(args) => commands::import::run(&context()?, args),
         Command::Train(args) => commands::train::run(&context()?, args, Interrupt::listen()),
         Command::Benchmark(command) => commands::benchmark::run(&context()?, command, Interrupt::listen()),
+        Command::Labels(command) => commands::labels::run(&context()?, command, Interrupt::listen()),
         Command::Report(args) => commands::report::run(&context()?, args),
         Command::Expect(command) => commands::expect::run(&context()?, command),
         Command::Simulate(command) => commands::simulate::run(&context()?, command, &Interrupt::listen()),

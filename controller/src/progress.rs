@@ -25,6 +25,31 @@ pub struct RunProgress {
 struct Lines {
     stage: Option<Stage>,
     last: Instant,
+    pace: Pace,
+}
+
+/// How fast a stage goes: from its first sign of progress on, which in a run that was taken up again is not its beginning.
+#[derive(Clone, Copy, Default)]
+struct Pace {
+    first: Option<(Instant, u64)>,
+}
+
+impl Pace {
+    /// The time that is left at this pace; none while there is no telling.
+    fn left(&mut self, now: Instant, done: u64, total: u64) -> Option<Duration> {
+        let (since, from) = *self.first.get_or_insert((now, done));
+        let (gone, more) = (done.checked_sub(from).filter(|gone| *gone > 0)?, total.checked_sub(done)?);
+        Some(now.duration_since(since).mul_f64(more as f64 / gone as f64))
+    }
+}
+
+/// Minutes and seconds as a person reads them: `40s left`, `2m 10s left`, `1h 05m left`.
+fn in_words(left: Duration) -> String {
+    match left.as_secs() {
+        seconds @ 0..60 => format!("{seconds}s left"),
+        seconds @ 60..3600 => format!("{}m {:02}s left", seconds / 60, seconds % 60),
+        seconds => format!("{}h {:02}m left", seconds / 3600, seconds % 3600 / 60),
+    }
 }
 
 impl RunProgress {
@@ -40,7 +65,7 @@ impl RunProgress {
             bar,
             output,
             interrupt,
-            lines: Mutex::new(Lines { stage: None, last: Instant::now() }),
+            lines: Mutex::new(Lines { stage: None, last: Instant::now(), pace: Pace::default() }),
             total: AtomicU64::new(0),
         }
     }
@@ -80,6 +105,7 @@ impl Progress for RunProgress {
                 bar.set_message(String::new());
                 if let Ok(mut lines) = self.lines.lock() {
                     lines.stage = Some(stage);
+                    lines.pace = Pace::default();
                 }
             }
             None => {
@@ -90,29 +116,33 @@ impl Progress for RunProgress {
                 if matches!(stage, Stage::FineTune | Stage::Evaluate) && lines.stage != Some(stage) {
                     self.output.note(format_args!("{stage} …"));
                 }
-                *lines = Lines { stage: Some(stage), last: Instant::now() };
+                *lines = Lines { stage: Some(stage), last: Instant::now(), pace: Pace::default() };
             }
         }
     }
 
     fn advance(&self, done: u64, note: &str) {
+        let Ok(mut lines) = self.lines.lock() else {
+            return;
+        };
+        let total = self.total.load(Ordering::Relaxed);
+        let left = lines.pace.left(Instant::now(), done, total).map(in_words);
+        let message = [note, left.as_deref().unwrap_or_default()].into_iter().filter(|part| !part.is_empty());
+        let message = message.collect::<Vec<_>>().join("  ");
         match &self.bar {
             Some(bar) => {
                 bar.set_position(done);
-                bar.set_message(note.to_owned());
+                bar.set_message(message);
             }
             None => {
-                let Ok(mut lines) = self.lines.lock() else {
-                    return;
-                };
                 if lines.last.elapsed() < LINE_EVERY {
                     return;
                 }
                 lines.last = Instant::now();
                 let stage = lines.stage.map(|stage| stage.to_string()).unwrap_or_default();
-                match self.total.load(Ordering::Relaxed) {
-                    0 => self.output.note(format_args!("{stage}  {note}")),
-                    total => self.output.note(format_args!("{stage}  {}%  {note}", (done * 100) / total)),
+                match total {
+                    0 => self.output.note(format_args!("{stage}  {message}")),
+                    total => self.output.note(format_args!("{stage}  {}%  {message}", (done * 100) / total)),
                 }
             }
         }
@@ -126,7 +156,7 @@ impl Progress for RunProgress {
 fn style(total: u64) -> ProgressStyle {
     let template = match total {
         0 => "{prefix:<10} {spinner} {msg}",
-        _ => "{prefix:<10} [{bar:24}] {percent:>3}%  {msg}  {eta} left",
+        _ => "{prefix:<10} [{bar:24}] {percent:>3}%  {msg}",
     };
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
 }
@@ -168,5 +198,31 @@ impl hf_hub::api::Progress for DownloadProgress {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pace_is_that_of_what_was_done_here() {
+        let start = Instant::now();
+        let mut pace = Pace::default();
+        // Taken up at 600 of 1,000: what went before tells nothing of the pace.
+        assert_eq!(pace.left(start, 600, 1000), None);
+        assert_eq!(pace.left(start + Duration::from_secs(5), 600, 1000), None);
+        assert_eq!(pace.left(start + Duration::from_secs(10), 700, 1000), Some(Duration::from_secs(30)));
+        assert_eq!(pace.left(start + Duration::from_secs(40), 1000, 1000), Some(Duration::ZERO));
+        assert_eq!(pace.left(start + Duration::from_secs(40), 1010, 1000), None);
+    }
+
+    #[test]
+    fn time_left_in_words() {
+        let words = |seconds| in_words(Duration::from_secs(seconds));
+        assert_eq!(
+            [words(0), words(59), words(130), words(3900)],
+            ["0s left", "59s left", "2m 10s left", "1h 05m left"]
+        );
     }
 }

@@ -67,6 +67,10 @@ pub fn outcome_lines(outcome: &Finished, style: Style) -> Vec<String> {
         lines.push(String::new());
     }
     lines.extend(gate_lines(&outcome.gate, style));
+    if outcome.held_back > 0 {
+        let labels = count(outcome.held_back, "label");
+        lines.push(format!("{labels} held back; `mynah labels list --held` says why"));
+    }
     lines.push(verdict_line(outcome, style));
     lines
 }

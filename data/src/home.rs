@@ -61,6 +61,11 @@ impl Home {
         self.log_dir().join("memory.jsonl")
     }
 
+    /// What the owner decided about single labels, a line each.
+    pub fn decisions_path(&self) -> PathBuf {
+        decisions_path(&self.log_dir())
+    }
+
     /// The models.
     pub fn registry_dir(&self) -> PathBuf {
         self.root.join("registry")
@@ -144,6 +149,10 @@ impl HomeLock {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+pub(crate) fn decisions_path(log_dir: &Path) -> PathBuf {
+    log_dir.join("labels.jsonl")
 }
 
 pub(crate) fn sessions_dir(log_dir: &Path) -> PathBuf {

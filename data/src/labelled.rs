@@ -3,7 +3,9 @@
 //! A pure fold over the records. A model's guess that nobody looked at is not among them.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 
+use crate::decisions::{Decision, LabelDecisions};
 use crate::error::{Error, LineError, Result};
 use crate::example::{Example, OUT_OF_SCOPE, Slot, Source, SplitName, TaughtAnswer, check_slots};
 use crate::log::Log;
@@ -17,8 +19,19 @@ pub struct Labelled {
     pub examples: Vec<Example>,
     /// Taught answers.
     pub answers: Vec<TaughtAnswer>,
+    /// The last word of every session on every utterance's function, whoever had the last word of all.
+    pub votes: Vec<Vote>,
     /// The lines of the log that cannot be read.
     pub problems: Vec<LineError>,
+}
+
+/// What one session says of an utterance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Vote {
+    /// The label; its origin is the interaction that it was given to.
+    pub example: Example,
+    /// The session in which it was given.
+    pub session: String,
 }
 
 /// One label, and the utterance that it belongs to.
@@ -31,11 +44,20 @@ enum Label {
 ///
 /// A correction is for training (`split` is `Some(Train)`): it has to be right in the next version, so it cannot be
 /// held out. An approval (a rating `up`) makes an example of a reply with one call that needed no turn before it, in
-/// the split that its text hashes to.
+/// the split that its text hashes to. What the owner rejected is no label.
 ///
 /// # Errors
 /// When a file or directory cannot be read; lines that cannot be are in [`Labelled::problems`].
 pub fn labelled(log: &Log) -> Result<Labelled> {
+    labelled_without(log, &HashSet::new())
+}
+
+/// As [`labelled()`], as if nobody had said anything of the interactions in `held_back`: an earlier label of the same words
+/// counts again. Their votes are still there.
+///
+/// # Errors
+/// As for [`labelled()`].
+pub fn labelled_without(log: &Log, held_back: &HashSet<String>) -> Result<Labelled> {
     let mut opinions: Vec<FeedbackRecord> = Vec::new();
     let mut problems = Vec::new();
     for record in log.records()? {
@@ -46,13 +68,38 @@ pub fn labelled(log: &Log) -> Result<Labelled> {
             Err(error) => return Err(error),
         }
     }
+    let decisions = LabelDecisions::of(log)?;
+    problems.extend(decisions.problems.iter().cloned());
+    opinions.retain(|opinion| decisions.on(&opinion.interaction, opinion.at) != Some(Decision::Reject));
     let turns = turns_of(log, &opinions)?;
-    let mut labels: HashMap<String, (usize, Option<Label>)> = HashMap::new();
+    let votes = last_words(&opinions, &turns, |opinion, turn| (opinion.session.clone(), fold(&turn.text)));
+    let votes = votes.into_iter().filter_map(|(opinion, label)| match label {
+        Label::Example(example) => Some(Vote { example, session: opinion.session.clone() }),
+        Label::Answer(_) => None,
+    });
+    let mut labelled = Labelled { problems, votes: votes.collect(), ..Labelled::default() };
+    opinions.retain(|opinion| !held_back.contains(&opinion.interaction));
+    for (_, label) in last_words(&opinions, &turns, |_, turn| fold(&turn.text)) {
+        match label {
+            Label::Example(example) => labelled.examples.push(example),
+            Label::Answer(answer) => labelled.answers.push(answer),
+        }
+    }
+    Ok(labelled)
+}
+
+/// The last label of everything that has the same key, in the order in which the opinions were given.
+fn last_words<'a, K: Eq + Hash>(
+    opinions: &'a [FeedbackRecord],
+    turns: &HashMap<String, InteractionRecord>,
+    key: impl Fn(&FeedbackRecord, &InteractionRecord) -> K,
+) -> Vec<(&'a FeedbackRecord, Label)> {
+    let mut labels: HashMap<K, (usize, Option<Label>)> = HashMap::new();
     for (order, opinion) in opinions.iter().enumerate() {
         let Some(turn) = turns.get(&opinion.interaction) else {
             continue;
         };
-        let key = fold(&turn.text);
+        let key = key(opinion, turn);
         let corrected = matches!(labels.get(&key), Some((_, Some(label))) if !is_approval(label));
         match (&opinion.correction, opinion.rating) {
             (Some(correction), _) => {
@@ -73,14 +120,7 @@ pub fn labelled(log: &Log) -> Result<Labelled> {
     }
     let mut labels: Vec<(usize, Option<Label>)> = labels.into_values().collect();
     labels.sort_by_key(|(order, _)| *order);
-    let mut labelled = Labelled { problems, ..Labelled::default() };
-    for label in labels.into_iter().filter_map(|(_, label)| label) {
-        match label {
-            Label::Example(example) => labelled.examples.push(example),
-            Label::Answer(answer) => labelled.answers.push(answer),
-        }
-    }
-    Ok(labelled)
+    labels.into_iter().filter_map(|(order, label)| Some((&opinions[order], label?))).collect()
 }
 
 /// Reads the turns that somebody has an opinion on; the others need no memory.

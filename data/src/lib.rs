@@ -47,6 +47,7 @@
 
 mod behind;
 pub mod dataset;
+pub mod decisions;
 mod durable;
 pub mod error;
 pub mod example;
@@ -69,6 +70,7 @@ pub mod split;
 
 pub use behind::Durability;
 pub use dataset::Dataset;
+pub use decisions::{Decision, LabelDecision, LabelDecisions, append_decision};
 pub use error::{Error, LineError, Result};
 pub use example::{
     AnswerSpan, Example, OUT_OF_SCOPE, QuestionExample, RetrievalPair, Slot, SlotError, Source, SplitName,
@@ -82,7 +84,7 @@ pub use import::{
     Examples, Format, ImportOptions, ImportSummary, Imported, Stored, import, imported_examples, imported_questions,
     read_examples, stored,
 };
-pub use labelled::{Labelled, labelled};
+pub use labelled::{Labelled, Vote, labelled, labelled_without};
 pub use log::{Log, LogOptions, SessionSummary};
 pub use memory::{Memory, taught_answers};
 pub use questions::Questions;

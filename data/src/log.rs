@@ -15,7 +15,7 @@ use crate::behind::{Durability, SyncThread};
 use crate::error::{Error, Result};
 use crate::example::check_slots;
 use crate::fault::{self, FaultPoint};
-use crate::home::{Home, sessions_dir};
+use crate::home::{Home, decisions_path, sessions_dir};
 use crate::lines::RecordLines;
 use crate::record::{Correction, FeedbackRecord, InteractionRecord, Rating, Record, id_time, new_feedback_id};
 use crate::session_log::{SessionLog, path_of};
@@ -98,6 +98,10 @@ impl Log {
     /// The log of a home, with fault points.
     pub fn open_with(home: &Home, options: LogOptions) -> Self {
         Self { directory: home.log_dir(), options }
+    }
+
+    pub(crate) fn decisions_path(&self) -> PathBuf {
+        decisions_path(&self.directory)
     }
 
     /// Starts a session.

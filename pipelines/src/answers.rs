@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 use crate::candidate::Candidate;
+use crate::checkpoints::{CHECKPOINT_EVERY, DIRECTORY};
 use crate::error::Error;
 use crate::files;
 use crate::fine_tune::{self, FineTuneInput, QuestionInput, fine_tune};
@@ -210,6 +211,9 @@ pub fn train_answers(
     let (count, tokens) = (input.train.len(), input.train.iter().map(|window| window.input_ids.len()).sum());
     let dim = checkpoint.config().dim;
     files::create_directory(directory)?;
+    // What a killed run has left there may come from other questions.
+    let checkpoints = directory.join(DIRECTORY);
+    files::remove_directory(&checkpoints)?;
     let started = std::time::Instant::now();
     let tuned = fine_tune(
         FineTuneInput {
@@ -223,17 +227,13 @@ pub fn train_answers(
             batch_size: settings.batch_size_for(count),
             settings,
             directory,
+            checkpoint_every: CHECKPOINT_EVERY,
         },
         progress,
     )?;
     let seconds = started.elapsed().as_secs_f64();
     Candidate { model: &tuned.model, labels: &labels, parent: checkpoint }.write(directory)?;
-    let checkpoints = directory.join("checkpoint");
-    std::fs::remove_dir_all(&checkpoints).map_err(|source| Error::Io {
-        action: "remove",
-        path: checkpoints,
-        source,
-    })?;
+    files::remove_directory(&checkpoints)?;
     let written = Checkpoint::from_directory(directory)?;
     progress.stage(Stage::Calibrate, 0);
     let fitted = fit_threshold(&Model::load(&written, precision)?, &questions.validation);

@@ -18,6 +18,9 @@ use crate::progress::Progress;
 /// Small talk, common knowledge, fragments, sayings and other languages, one a line.
 const WRITTEN: &str = include_str!("background.txt");
 
+/// The origin of these examples.
+pub(crate) const ORIGIN: &str = "background";
+
 /// How many made-up texts there are beside the written ones.
 const MADE_UP: usize = 60;
 
@@ -96,7 +99,7 @@ fn example(text: String) -> Example {
         slots: Vec::new(),
         split: None,
         source: Source::Written,
-        origin: "background".to_owned(),
+        origin: ORIGIN.to_owned(),
         at: None,
         weight: 1.0,
     };

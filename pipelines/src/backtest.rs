@@ -275,7 +275,7 @@ fn training_seconds(outcome: &LearnOutcome) -> f64 {
 
 /// Logs a session: each text with what `model` makes of it, approved where that is right, else corrected. Returns the
 /// share that was right.
-fn converse(log: &Log, model: Option<&Model>, examples: &[Example]) -> Result<Option<f64>, Error> {
+pub(crate) fn converse(log: &Log, model: Option<&Model>, examples: &[Example]) -> Result<Option<f64>, Error> {
     let mut session = log.start_session("backtest")?;
     let id = session.id().to_owned();
     let mut right = 0;

@@ -1,10 +1,10 @@
 //! Everything labelled in a home, split, with the labels that a model of it needs.
 
 use jiff::Timestamp;
-use mynah_data::{Dataset, Example, Expectations, Functions, Home, Log, Questions, Slot, Source, SplitName};
+use mynah_data::{Dataset, Example, Expectations, Functions, Home, Log, Questions, Slot, Source, SplitName, Vote};
 use mynah_registry::Digest;
 use mynah_runtime::Labels;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::batch::shuffle;
 use crate::error::Error;
@@ -26,6 +26,8 @@ pub struct Corpus {
     pub expectations: Expectations,
     /// The functions of `functions.json`.
     pub functions: Functions,
+    /// What every session says of its utterances, labels that are held back included.
+    pub votes: Vec<Vote>,
 }
 
 impl Corpus {
@@ -35,6 +37,14 @@ impl Corpus {
     /// # Errors
     /// A file that cannot be read or is not what it should be.
     pub fn gather(home: &Home) -> Result<Self, Error> {
+        Self::gather_without(home, &HashSet::new())
+    }
+
+    /// The same as if nobody had labelled the interactions in `held_back`.
+    ///
+    /// # Errors
+    /// As for [`Corpus::gather`].
+    pub fn gather_without(home: &Home, held_back: &HashSet<String>) -> Result<Self, Error> {
         let functions = match home.functions_path().exists() {
             true => Functions::load(&home.functions_path())?,
             false => Functions::default(),
@@ -43,7 +53,7 @@ impl Corpus {
         for example in mynah_data::imported_examples(home)? {
             examples.push(example?);
         }
-        let labelled = mynah_data::labelled(&Log::open(home))?;
+        let labelled = mynah_data::labelled_without(&Log::open(home), held_back)?;
         let corrections: Vec<Example> =
             labelled.examples.iter().filter(|example| example.source == Source::Corrected).cloned().collect();
         examples.extend(labelled.examples);
@@ -51,7 +61,7 @@ impl Corpus {
         expectations.hold_out(&mut examples);
         let questions = mynah_data::imported_questions(home)?.collect::<Result<Vec<_>, _>>()?;
         let (dataset, questions) = (Dataset::build(examples), Questions::build(questions));
-        Ok(Self { dataset, corrections, questions, expectations, functions })
+        Ok(Self { dataset, corrections, questions, expectations, functions, votes: labelled.votes })
     }
 
     /// The digest of everything that is learned from; without questions that of the examples.

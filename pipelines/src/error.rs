@@ -106,7 +106,7 @@ impl Error {
             }
             Error::Setting { key, table, .. } => Some(format!("change `{key}` in the [{table}] table of mynah.toml")),
             Error::Diverged => Some("lower `learning_rate` in the [training] table of mynah.toml".into()),
-            Error::Cancelled => Some("start it again with `mynah train`".into()),
+            Error::Cancelled => Some("the same command goes on from the last finished epoch".into()),
             Error::Training { .. } | Error::Tensor { .. } => None,
         }
     }

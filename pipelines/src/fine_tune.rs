@@ -1,15 +1,14 @@
 //! Fine-tuning with burn-train: its learner, metrics, checkpoints and early stopping.
 //!
 //! The same seed, examples and machine give the same weights: orders and dropout masks come from the
-//! run's own seed, and the best epoch is chosen by validation alone.
+//! run's own seed, and the best epoch is chosen by validation alone. That holds for a run that was killed or stopped and
+//! taken up again, too: see [`crate::checkpoints`].
 
 use burn::module::{Module, ParamGroup};
 use burn::optim::ModuleOptimizer;
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
 use burn::tensor::Device;
-use burn::train::checkpoint::{Checkpointer, FileCheckpointer, MetricCheckpointingStrategy};
-use burn::train::metric::store::{Aggregate, Direction, Split};
-use burn::train::{Interrupter, Learner, MetricEarlyStoppingStrategy, StoppingCondition, SupervisedTraining};
+use burn::train::{Interrupter, Learner, SupervisedTraining};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +17,7 @@ use std::time::Duration;
 
 use crate::adamw::AdamW;
 use crate::batch::{EncodedExample, Order};
+use crate::checkpoints::{Checkpoints, Keep, Patience, best_epoch, is_exhausted};
 use crate::distilbert::JointModel;
 use crate::error::Error;
 use crate::metrics::{ExactMatch, FunctionAccuracy, Loss, Mean, Score, SpanMatch};
@@ -49,8 +49,10 @@ pub struct FineTuneInput<'a> {
     pub batch_size: usize,
     /// Everything else.
     pub settings: &'a TrainingSettings,
-    /// Where the checkpoints of the run lie.
+    /// Where the checkpoints of the run lie. Those of a run with the same inputs are gone on from.
     pub directory: &'a Path,
+    /// After how long an epoch is kept that is not the best one.
+    pub checkpoint_every: Duration,
 }
 
 /// Questions beside their passages.
@@ -74,6 +76,8 @@ pub struct FineTuned {
     pub history: Vec<EpochScores>,
     /// Windows of questions that all epochs were to see.
     pub questions: usize,
+    /// Epochs that an earlier run had behind it; 0 when this one began at the beginning.
+    pub resumed_after: usize,
 }
 
 /// The device that training runs on: burn's CPU backend with gradients.
@@ -145,9 +149,14 @@ impl Run {
             epochs: input.epochs,
             batch_size: settings.answer_batch_size,
         };
+        let checkpoints = Checkpoints::of(input.directory);
+        let past = checkpoints.past();
+        let resumed_after = checkpoints.newest(past.len().min(input.epochs)).unwrap_or(0);
+        self.history.restore(past[..resumed_after].to_vec());
+        checkpoints.forget_after(resumed_after)?;
         let questions = windows(input.questions.train, input.questions.passes);
         let (question_steps, questions_seen) = (questions.batches(), questions.windows.len() * questions.passes);
-        let train = MixedLoader::new(input.train, questions, input.batch_size, order);
+        let train = MixedLoader::new(input.train, questions, input.batch_size, order).after(resumed_after);
         let steps = train.text_batches() * input.epochs + question_steps;
         let validation = MixedLoader::new(
             input.validation,
@@ -180,13 +189,24 @@ impl Run {
         };
         let trainee = Trainee::new(freeze_model(input.model, settings)?, objective);
         let template = trainee.clone();
+        let tuned = |history: &History| {
+            let epochs = history.epochs();
+            let best_epoch = best_epoch(&history.scores()).ok_or(Error::Diverged)?;
+            let model = template.load_record(checkpoints.model(best_epoch)?).model.valid();
+            if !crate::weights::is_finite(&model)? {
+                return Err(Error::Diverged);
+            }
+            Ok(FineTuned { model, best_epoch, history: epochs, questions: questions_seen, resumed_after })
+        };
+        if resumed_after == input.epochs || is_exhausted(&self.history.scores(), settings.patience) {
+            return tuned(&self.history);
+        }
         let interrupter = Interrupter::new();
         let is_cancelled = {
             let flag = self.is_cancelled.clone();
             Box::new(move || flag.load(Ordering::Relaxed))
         };
         let renderer = TickRenderer::new(self.ticks, is_cancelled, interrupter.clone());
-        let score = Mean::<Score>::new();
         let mut training = SupervisedTraining::new(input.directory, Arc::new(train), Arc::new(validation))
             .metric_train_numeric(Mean::<Loss>::new())
             .metric_valid_numeric(Mean::<Loss>::new());
@@ -198,26 +218,26 @@ impl Run {
         if has_questions {
             training = training.metric_valid_numeric(Mean::<SpanMatch>::new());
         }
+        if resumed_after > 0 {
+            training = training.checkpoint(resumed_after);
+        }
+        let kept = best_epoch(&self.history.scores()).into_iter().filter(|best| *best < resumed_after);
+        let keep = Keep::new(
+            Checkpoints::of(input.directory),
+            self.history.clone(),
+            interrupter.clone(),
+            input.checkpoint_every,
+            kept.chain((resumed_after > 0).then_some(resumed_after)).collect(),
+        );
         let training = training
-            .metric_valid_numeric(score.clone())
+            .metric_valid_numeric(Mean::<Score>::new())
             .with_metric_logger(ScoreLogger::new(self.history.clone()))
             .with_application_logger(None)
             .with_interrupter(interrupter)
             .renderer(Box::new(renderer))
             .with_default_checkpointers()
-            .with_checkpointing_strategy(MetricCheckpointingStrategy::new(
-                &score,
-                Aggregate::Mean,
-                Direction::Highest,
-                Split::Valid,
-            ))
-            .early_stopping(MetricEarlyStoppingStrategy::new(
-                &score,
-                Aggregate::Mean,
-                Direction::Highest,
-                Split::Valid,
-                StoppingCondition::NoImprovementSince { n_epochs: settings.patience.max(1) },
-            ))
+            .with_checkpointing_strategy(keep)
+            .early_stopping(Patience { history: self.history.clone(), patience: settings.patience })
             .num_epochs(input.epochs);
         let result = training.launch(Learner::new(trainee, optimizer, scheduler));
         if let Some(error) = result.error {
@@ -228,30 +248,8 @@ impl Run {
         }
         // burn saves in the background: hang up and wait before the best epoch is read.
         drop(result.renderer);
-        let (best_epoch, model) = best(template, input.directory)?;
-        if !crate::weights::is_finite(&model)? {
-            return Err(Error::Diverged);
-        }
-        Ok(FineTuned { model, best_epoch, history: self.history.epochs(), questions: questions_seen })
+        tuned(&self.history)
     }
-}
-
-/// The weights of the one epoch that the checkpointing strategy kept.
-fn best(template: Trainee, directory: &Path) -> Result<(usize, JointModel), Error> {
-    let directory = directory.join("checkpoint");
-    let entries = std::fs::read_dir(&directory).map_err(|source| Error::Io {
-        action: "read",
-        path: directory.clone(),
-        source,
-    })?;
-    let epoch = entries
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter_map(|name| name.strip_prefix("model-")?.split('.').next()?.parse::<usize>().ok())
-        .max()
-        .ok_or_else(|| Error::Training { message: "no epoch was finished".into() })?;
-    let checkpointer = FileCheckpointer::new(&directory, "model");
-    let record = checkpointer.restore(epoch).map_err(|source| Error::Training { message: source.to_string() })?;
-    Ok((epoch, template.load_record(record).model.valid()))
 }
 
 /// Takes the gradients from what `settings` leaves as it is.

@@ -5,6 +5,7 @@ use mynah_registry::{Author, Digest, ManifestDraft, Registry, Version};
 use mynah_runtime::{Calibration, Checkpoint, Model, Precision};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::fmt;
 use std::time::Instant;
 
@@ -13,18 +14,22 @@ use crate::assess::{Assessment, Judged, texts_to_measure};
 use crate::background;
 use crate::calibrate::calibrate;
 use crate::candidate::{Candidate, Provenance};
+use crate::checkpoints::CHECKPOINT_EVERY;
 use crate::corpus::{Corpus, Replay};
 use crate::error::Error;
 use crate::fine_tune::{FineTuneInput, FineTuned, fine_tune};
 use crate::gate::{Evidence, Gate, GateReport, Passed, Rejected};
 use crate::held_out::training_examples;
-use crate::lineage::{answer_provenance, learned_questions, learned_until};
+use crate::inputs::{self, Origin};
+use crate::lineage::{answer_provenance, held_by, learned_questions, learned_until};
 use crate::precision::compare_with_f32;
 use crate::prepare::{Beginning, Prepared, anchor};
 use crate::progress::{Progress, Stage};
 use crate::report::EvaluationReport;
 use crate::report_files::ReportParts;
+use crate::review::{HeldBack, Review};
 use crate::run::{Run, RunStatus};
+use crate::session_weight;
 use crate::settings::{GateSettings, TrainingSettings};
 use crate::swap;
 use crate::weights;
@@ -107,6 +112,8 @@ pub struct Counts {
     pub new: usize,
     /// Corrected texts.
     pub corrections: usize,
+    /// Labels held back for somebody to look at.
+    pub held_back: usize,
 }
 
 /// Seconds that a stage took.
@@ -116,6 +123,15 @@ pub struct StageTime {
     pub stage: Stage,
     /// How long.
     pub seconds: f64,
+}
+
+/// A run that was stopped or killed, and gone on from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Resumed {
+    /// Its name.
+    pub run: String,
+    /// The last epoch that it had behind it.
+    pub after_epoch: usize,
 }
 
 /// What a run came to.
@@ -139,6 +155,10 @@ pub struct LearnOutcome {
     pub counts: Counts,
     /// The epoch that was kept, counted from 1.
     pub best_epoch: usize,
+    /// The run that this one went on from.
+    pub resumed: Option<Resumed>,
+    /// Labels that were not learned from, and why.
+    pub held_back: Vec<HeldBack>,
     /// Functions and tags that production did not know.
     pub new_labels: Vec<String>,
     /// Seconds of every stage.
@@ -166,9 +186,9 @@ pub fn learn(
     progress: &dyn Progress,
 ) -> Result<LearnOutcome, Error> {
     check(&request.training)?;
-    let run = Run::start(&home.runs_dir(), &request.trigger)?;
+    let mut run = Run::start(&home.runs_dir(), &request.trigger)?;
     let clock = Clock { started: Instant::now(), stages: Vec::new() };
-    let result = Learning { home, registry, request, progress, run: &run, clock }.run();
+    let result = Learning { home, registry, request, progress, run: &mut run, resumed: None, clock }.run();
     let (status, message) = match &result {
         Ok(outcome) => match outcome.verdict {
             Verdict::Promoted => (RunStatus::Promoted, None),
@@ -210,6 +230,9 @@ fn check(settings: &TrainingSettings) -> Result<(), Error> {
     if !(0.0..=1.0).contains(&settings.answer_negatives) {
         return refuse("answer_negatives", settings.answer_negatives.to_string(), "at least 0 and at most 1");
     }
+    if !(settings.session_share > 0.0 && settings.session_share < 1.0) {
+        return refuse("session_share", settings.session_share.to_string(), "above 0 and below 1");
+    }
     for (key, value) in [("dropout", settings.dropout), ("head_dropout", settings.head_dropout)] {
         if !(0.0..1.0).contains(&value) {
             return refuse(key, value.to_string(), "at least 0 and below 1");
@@ -238,7 +261,8 @@ struct Learning<'a> {
     registry: &'a Registry,
     request: &'a LearnRequest,
     progress: &'a dyn Progress,
-    run: &'a Run,
+    run: &'a mut Run,
+    resumed: Option<Resumed>,
     clock: Clock,
 }
 
@@ -266,11 +290,26 @@ impl Learning<'_> {
                 (base, Checkpoint::from_verified(&verified)?, false)
             }
         };
+        let held_back = match self.request.training.hold_back {
+            true => self.clock.time(Stage::Dataset, || {
+                let (registry, precision) = (self.registry, self.request.precision);
+                let (corpus, production) = (&corpus, production.as_ref());
+                Review { home, registry, corpus, production, precision, progress }.held_back()
+            })?,
+            false => Vec::new(),
+        };
+        let held: HashSet<String> = held_back.iter().map(|label| label.interaction.clone()).collect();
+        if !held.is_empty() {
+            corpus = Corpus::gather_without(home, &held)?;
+        }
         let since = is_version.then(|| learned_until(self.registry, &parent));
+        // Held back by production's own run and let pass now.
+        let released = if is_version { held_by(self.registry, &parent) } else { HashSet::new() };
         let known = checkpoint.labels()?.unwrap_or_default();
-        // Labelled since, or of a function that production has not learned.
+        // Labelled since, let pass since, or of a function that production has not learned.
         let is_new = |example: &Example| {
             example.at.zip(since).is_some_and(|(at, since)| at > since)
+                || released.contains(&example.origin)
                 || known.function_id(&example.function).is_none()
         };
         let counts = Counts {
@@ -282,10 +321,11 @@ impl Learning<'_> {
                 false => 0,
             },
             corrections: corpus.corrections.len(),
+            held_back: held_back.len(),
         };
         let dataset_digest = corpus.digest();
         if is_version && parent.manifest.dataset_digest == dataset_digest && !self.request.force {
-            return Ok(self.nothing_new(parent, counts, commit));
+            return Ok(self.nothing_new(parent, counts, commit, held_back));
         }
         if self.request.training.background {
             let chosen = self.clock.time(Stage::Dataset, || {
@@ -309,7 +349,10 @@ impl Learning<'_> {
         let replay =
             is_session.then_some(Replay { tokens: settings.replay_tokens, seed: replay_seed(&dataset_digest) });
         let limit = if is_session { swap::SESSION_LIMIT } else { swap::LIMIT };
-        let epoch = training_examples(&corpus, replay, is_new, settings, limit);
+        let mut epoch = training_examples(&corpus, replay, is_new, settings, limit);
+        session_weight::cap(&mut epoch, &corpus.votes, settings.session_share, |name| {
+            known.function_id(name).is_some()
+        });
         let beginning = Beginning {
             version: &parent,
             checkpoint: &checkpoint,
@@ -365,7 +408,8 @@ impl Learning<'_> {
             "data_commit": commit,
             "dataset_digest": dataset_digest,
             "counts": counts,
-            "learned_until": corpus.labelled_until(),
+            "learned_until": corpus.labelled_until().max(held_back.iter().filter_map(|label| label.at).max()),
+            "held_back": held_back.iter().map(|label| &label.interaction).collect::<Vec<_>>(),
             "served_precision": precision,
             "history": tuned.history,
         });
@@ -380,7 +424,13 @@ impl Learning<'_> {
             seed: Some(settings.seed),
             ..ManifestDraft::version(ENGINE)
         };
-        let why = format!("learned from {} examples ({} new), {}", counts.train, counts.new, self.request.trigger);
+        let mut why = format!("learned from {} examples ({} new), {}", counts.train, counts.new, self.request.trigger);
+        if !held_back.is_empty() {
+            why += &format!(", {} held back", held_back.len());
+        }
+        if let Some(Resumed { run, after_epoch }) = &self.resumed {
+            why += &format!(", gone on from run {run} after epoch {after_epoch}");
+        }
         let author = |reason: &str| Author::new(&self.request.actor, reason);
         let version = self.registry.add_directory(&directory, draft, &author(&why))?;
         progress.stage(Stage::Gate, 0);
@@ -418,6 +468,8 @@ impl Learning<'_> {
             gate,
             counts,
             best_epoch: tuned.best_epoch,
+            resumed: self.resumed,
+            held_back,
             new_labels,
             seconds: self.clock.started.elapsed().as_secs_f64(),
             stages: self.clock.stages,
@@ -426,7 +478,13 @@ impl Learning<'_> {
         })
     }
 
-    fn nothing_new(self, production: Version, counts: Counts, commit: Option<String>) -> LearnOutcome {
+    fn nothing_new(
+        self,
+        production: Version,
+        counts: Counts,
+        commit: Option<String>,
+        held_back: Vec<HeldBack>,
+    ) -> LearnOutcome {
         LearnOutcome {
             verdict: Verdict::NothingNew,
             version: production.name.clone(),
@@ -437,6 +495,8 @@ impl Learning<'_> {
             gate: GateReport::default(),
             counts,
             best_epoch: 0,
+            resumed: None,
+            held_back,
             new_labels: Vec::new(),
             seconds: self.clock.started.elapsed().as_secs_f64(),
             stages: self.clock.stages,
@@ -460,6 +520,7 @@ impl Learning<'_> {
             self.clock.time(Stage::Encode, || beginning.prepare(corpus, epoch, is_new, source, &cache, progress))?;
         let Prepared { model, train, validation, questions } = prepared;
         let dim = beginning.checkpoint.config().dim;
+        let directory = self.run.directory().to_path_buf();
         let input = FineTuneInput {
             model,
             epochs: settings.epochs_for(train.len(), beginning.is_version),
@@ -470,9 +531,23 @@ impl Learning<'_> {
             validation,
             questions,
             settings,
-            directory: self.run.directory(),
+            directory: &directory,
+            checkpoint_every: CHECKPOINT_EVERY,
         };
-        self.clock.time(Stage::FineTune, || fine_tune(input, progress))
+        let origin = Origin {
+            engine: ENGINE,
+            parent: &beginning.version.manifest_digest,
+            labels: beginning.labels,
+            precision: self.request.precision,
+        };
+        let inputs = inputs::digest(&input, &origin)?;
+        let earlier = self.run.take_over(inputs)?;
+        let tuned = self.clock.time(Stage::FineTune, || fine_tune(input, progress))?;
+        self.resumed = match (earlier, tuned.resumed_after) {
+            (Some(run), after_epoch @ 1..) => Some(Resumed { run, after_epoch }),
+            _ => None,
+        };
+        Ok(tuned)
     }
 
     fn evaluate(&mut self, model: &Model, version: &str, corpus: &Corpus) -> Result<Judged, Error> {

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use mynah_registry::{Registry, Version};
 use serde_json::{Value, json};
+use std::collections::HashSet;
 
 use crate::corpus::Corpus;
 
@@ -21,6 +22,12 @@ pub fn learned_until(registry: &Registry, version: &Version) -> Timestamp {
 /// The digest of the questions that `version`, or a version before it, learned its answer head from.
 pub(crate) fn learned_questions(registry: &Registry, version: &Version) -> Option<String> {
     Some(training_of(registry, version)?.get("questions")?.get("digest")?.as_str()?.to_owned())
+}
+
+/// The interactions whose labels were held back when `version` was made, or before and not let pass since.
+pub(crate) fn held_by(registry: &Registry, version: &Version) -> HashSet<String> {
+    let read = || serde_json::from_value(training_of(registry, version)?.get("held_back")?.clone()).ok();
+    read().unwrap_or_default()
 }
 
 /// What a version says about how it was made.

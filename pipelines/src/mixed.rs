@@ -112,6 +112,12 @@ impl MixedLoader {
         }
     }
 
+    /// The same loader, with `epochs` epochs behind it.
+    pub fn after(self, epochs: usize) -> Self {
+        self.epoch.store(epochs as u64, Ordering::Relaxed);
+        self
+    }
+
     /// Batches of texts in one epoch.
     pub fn text_batches(&self) -> usize {
         self.texts.len().div_ceil(self.batch_size)

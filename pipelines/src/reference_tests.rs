@@ -4,14 +4,18 @@ use burn::tensor::Device;
 use mynah_data::{Example, Slot, Source};
 use mynah_runtime::{Checkpoint, Labels, Model, Precision, Tokenizer};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::batch::{Batch, EncodedExample};
 use crate::candidate::Candidate;
 use crate::distilbert::{ForwardOptions, JointModel};
-use crate::fine_tune::{self, FineTuneInput, QuestionInput, fine_tune};
+use crate::error::Error;
+use crate::fine_tune::{self, FineTuneInput, FineTuned, QuestionInput, fine_tune};
 use crate::padded::PaddedTokens;
-use crate::progress::NoProgress;
+use crate::progress::{NoProgress, Progress, Stage};
 use crate::settings::TrainingSettings;
 use crate::weights;
 
@@ -151,27 +155,143 @@ fn eight() -> Vec<Example> {
     texts.into_iter().map(example).collect()
 }
 
-fn overfit(directory: &Path) -> (JointModel, f64) {
+/// What chooses the best epoch.
+enum Judges {
+    /// The examples themselves.
+    Same,
+    /// The examples with other labels, so that learning them makes it worse.
+    Opposed,
+}
+
+/// A fine-tune of the starter on the eight, in `directory`.
+fn tune(
+    directory: &Path,
+    settings: &TrainingSettings,
+    judges: Judges,
+    progress: &dyn Progress,
+) -> Result<FineTuned, Error> {
     let starter = Checkpoint::starter().unwrap();
     let tokenizer = Tokenizer::from_checkpoint(&starter).unwrap();
     let train: Vec<EncodedExample> =
         eight().iter().map(|example| EncodedExample::new(example, &labels(), &tokenizer, 32).unwrap()).collect();
-    let settings = TrainingSettings { frozen_layers: 2, ..TrainingSettings::default() };
+    let mut validation = train.clone();
+    if matches!(judges, Judges::Opposed) {
+        validation.iter_mut().for_each(|example| example.function = (example.function + 1) % 3);
+    }
     let input = FineTuneInput {
         model: weights::load(&starter, &labels(), settings.seed, &fine_tune::device()).unwrap(),
-        validation: train.clone(),
+        validation,
         train,
-        epochs: 24,
+        epochs: settings.epochs.unwrap_or(24),
         questions: QuestionInput::default(),
-        learning_rate: 4e-4,
+        learning_rate: settings.learning_rate.unwrap_or(4e-4),
         head_learning_rate: 2e-3,
         batch_size: 4,
-        settings: &settings,
+        settings,
         directory,
+        checkpoint_every: Duration::ZERO,
     };
-    let tuned = fine_tune(input, &NoProgress).unwrap();
+    fine_tune(input, progress)
+}
+
+fn overfit(directory: &Path) -> (JointModel, f64) {
+    let settings = TrainingSettings { frozen_layers: 2, ..TrainingSettings::default() };
+    let tuned = tune(directory, &settings, Judges::Same, &NoProgress).unwrap();
     let best = tuned.history.iter().find(|epoch| epoch.epoch == tuned.best_epoch).unwrap();
     (tuned.model, best.validation["exact match"])
+}
+
+/// Stops a run as soon as an epoch has begun.
+struct StopIn {
+    epoch: usize,
+    reached: AtomicBool,
+}
+
+impl StopIn {
+    fn epoch(epoch: usize) -> Self {
+        Self { epoch, reached: AtomicBool::new(false) }
+    }
+}
+
+impl Progress for StopIn {
+    fn stage(&self, _stage: Stage, _total: u64) {}
+
+    fn advance(&self, _done: u64, note: &str) {
+        if note.starts_with(&format!("epoch {}/", self.epoch)) {
+            self.reached.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.reached.load(Ordering::Relaxed)
+    }
+}
+
+/// The bytes of every file that a version would have of the weights.
+fn written(tuned: &FineTuned) -> BTreeMap<String, Vec<u8>> {
+    let directory = tempfile::tempdir().unwrap();
+    let starter = Checkpoint::starter().unwrap();
+    Candidate { model: &tuned.model, labels: &labels(), parent: &starter }.write(directory.path()).unwrap();
+    let entries = std::fs::read_dir(directory.path()).unwrap().map(Result::unwrap);
+    entries.map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap())).collect()
+}
+
+#[test]
+fn a_run_that_was_stopped_goes_on_to_the_same_weights() {
+    // Layer decay and the pull to the start give schedule and optimizer something to remember. The best
+    // epoch is not the last one.
+    let settings = TrainingSettings {
+        epochs: Some(12),
+        learning_rate: Some(3e-3),
+        frozen_layers: 3,
+        layer_decay: 0.9,
+        start_decay: 0.01,
+        patience: 3,
+        ..TrainingSettings::default()
+    };
+    let whole = tempfile::tempdir().unwrap();
+    let undisturbed = tune(whole.path(), &settings, Judges::Opposed, &NoProgress).unwrap();
+    assert_eq!(undisturbed.resumed_after, 0);
+    let ran = undisturbed.history.len();
+    assert!(undisturbed.best_epoch < ran, "{:?}", undisturbed.history);
+
+    let stopped = tempfile::tempdir().unwrap();
+    for epoch in [2, ran - 1] {
+        assert!(matches!(
+            tune(stopped.path(), &settings, Judges::Opposed, &StopIn::epoch(epoch)),
+            Err(Error::Cancelled)
+        ));
+    }
+    // A kill in the middle of a write leaves the like of these.
+    let checkpoints = stopped.path().join("checkpoint");
+    std::fs::write(checkpoints.join(format!("model-{ran}.bpk")), "torn").unwrap();
+    std::fs::write(checkpoints.join(format!("optim-{ran}.bpk.123.tmp")), "torn").unwrap();
+    let resumed = tune(stopped.path(), &settings, Judges::Opposed, &NoProgress).unwrap();
+    assert!((1..ran).contains(&resumed.resumed_after), "{}", resumed.resumed_after);
+    assert_eq!((resumed.best_epoch, &resumed.history), (undisturbed.best_epoch, &undisturbed.history));
+    assert!(written(&resumed) == written(&undisturbed));
+
+    // Once more after the end: nothing is left to train.
+    let again = tune(stopped.path(), &settings, Judges::Opposed, &NoProgress).unwrap();
+    assert_eq!(again.resumed_after, ran);
+    assert!(written(&again) == written(&undisturbed));
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_read_is_passed_over() {
+    let settings = TrainingSettings { epochs: Some(4), frozen_layers: 4, ..TrainingSettings::default() };
+    let whole = tempfile::tempdir().unwrap();
+    let undisturbed = tune(whole.path(), &settings, Judges::Same, &NoProgress).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    assert!(matches!(tune(directory.path(), &settings, Judges::Same, &StopIn::epoch(3)), Err(Error::Cancelled)));
+    let newest = (1..=3).rev().find(|epoch| directory.path().join(format!("checkpoint/optim-{epoch}.bpk")).exists());
+    let newest = newest.unwrap();
+    let path = directory.path().join(format!("checkpoint/optim-{newest}.bpk"));
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    let resumed = tune(directory.path(), &settings, Judges::Same, &NoProgress).unwrap();
+    assert!(resumed.resumed_after < newest);
+    assert!(written(&resumed) == written(&undisturbed));
 }
 
 #[test]

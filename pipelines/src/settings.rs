@@ -67,6 +67,11 @@ pub struct TrainingSettings {
     /// How often an older correction is seen in one epoch, at most; new ones are seen up to 12 times. Together they are no
     /// more than a quarter of it.
     pub correction_repeats: usize,
+    /// Whether new labels that other sessions contradict, or that production and the nearest examples agree against, are held
+    /// back until somebody confirms them; memory has them at once all the same.
+    pub hold_back: bool,
+    /// How much of the weight of an epoch the labels of one session may have, in (0, 1); those of new functions do not count.
+    pub session_share: f64,
     /// Whether texts that no function is meant for (small talk, common knowledge, nonsense, other languages) are trained
     /// against, as far as they are unlike everything that the home teaches.
     pub background: bool,
@@ -114,6 +119,8 @@ impl Default for TrainingSettings {
             replay_tokens: 8_192,
             patience: 4,
             correction_repeats: 6,
+            hold_back: true,
+            session_share: 0.5,
             background: true,
             answer_epochs: 2,
             answer_batch_size: 16,

@@ -185,8 +185,8 @@ fn examples(context: &Context, args: &BacktestArgs) -> anyhow::Result<Material> 
     let told: std::collections::HashSet<String> = train.iter().map(|e| mynah_data::normalise(&e.text)).collect();
     for asked in [&mut judges, &mut test] {
         asked.retain(|example| {
-            !told.contains(&mynah_data::normalise(&example.text))
-                && !(args.in_scope && example.function == OUT_OF_SCOPE)
+            let is_left_out = args.in_scope && example.function == OUT_OF_SCOPE;
+            !is_left_out && !told.contains(&mynah_data::normalise(&example.text))
         });
     }
     let mut counts = std::collections::HashMap::new();

@@ -8,6 +8,7 @@ pub mod evaluate;
 pub mod expect;
 pub mod import;
 pub mod init;
+pub mod labels;
 pub mod log;
 pub mod models;
 pub mod predict;

@@ -36,6 +36,11 @@ pub fn run(context: &Context) -> anyhow::Result<Exit> {
     let service = client.as_ref().and_then(|client| client.status().ok());
     let bytes = disk_use(context.home.root());
     let verdicts = verdicts(&registry)?;
+    // While somebody trains, what looks like a stopped run is the one at work.
+    let stopped = match context.home.lock(learning::TRAIN_LOCK) {
+        Ok(_lock) => mynah_pipelines::resumable_run(&context.home)?,
+        Err(_) => None,
+    };
 
     if context.output.json {
         context.output.value(&json!({
@@ -47,6 +52,7 @@ pub fn run(context: &Context) -> anyhow::Result<Exit> {
             "service": service.as_ref().zip(client.as_ref()).map(|(service, client)| json!({
                 "address": client.address(), "pid": client.pid(), "training": service.training, "open_sessions": service.open_sessions,
             })),
+            "stopped_run": stopped,
             "disk_bytes": bytes,
             "verdicts": verdicts.iter().map(|(text, reason)| json!({"verdict": text, "reason": reason})).collect::<Vec<_>>(),
         }))?;
@@ -97,6 +103,10 @@ pub fn run(context: &Context) -> anyhow::Result<Exit> {
             _ => "not running; `mynah serve` starts it".to_owned(),
         },
     )?;
+    if let Some(stopped) = &stopped {
+        let after = count(stopped.epochs, "epoch");
+        fact("stopped", format!("run {} after {after}; the same command goes on from there", stopped.run))?;
+    }
     for (index, (text, reason)) in verdicts.iter().enumerate() {
         fact(if index == 0 { "decisions" } else { "" }, format!("{text}  {}", output.style.dim(reason)))?;
     }

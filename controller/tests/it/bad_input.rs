@@ -38,6 +38,7 @@ fn the_short_help_fits_a_screen() {
       serve       Run the local service: HTTP on loopback, schedules, learning after sessions
       models      List, compare, promote, roll back, verify and export model versions
       log         Read the log of conversations
+      labels      Labels that people gave: which are held back and why; accept or reject one
       status      What is in production, what is new, what runs
       expect      Pin sentences with their call: no version that gets one wrong is promoted
       simulate    Try the rules on made-up candidates whose worth is known

@@ -167,4 +167,44 @@ fn an_interrupted_training_promotes_nothing() {
     assert!(rest.contains("error: the run was stopped; nothing was promoted"), "{rest}");
     assert_eq!(home.json(&["models", "list"])["production"], serde_json::Value::Null);
     home.ok(&["train", "--epochs", "1"]);
+    assert_eq!(home.json(&["status"])["stopped_run"], serde_json::Value::Null);
+}
+
+/// Waits until a fine-tune under way in `home` has left something to go on from.
+#[cfg(unix)]
+fn wait_for_checkpoint(home: &TestHome, child: &mut std::process::Child) {
+    let runs = home.path().join("runs");
+    let is_there = || {
+        std::fs::read_dir(&runs)
+            .is_ok_and(|runs| runs.flatten().any(|run| run.path().join("checkpoint/scheduler-2.bpk").exists()))
+    };
+    while !is_there() {
+        assert!(child.try_wait().unwrap().is_none(), "the run was over before it could be killed");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_killed_fine_tune_goes_on_to_the_version_it_would_have_made() {
+    let home = TestHome::new();
+    let undisturbed = TestHome::empty();
+    crate::home::copy_directory(home.path(), undisturbed.path());
+    let train = ["train", "--epochs", "8", "--json"];
+    let expected = undisturbed.run(&train);
+    let expected: serde_json::Value = serde_json::from_slice(&expected.stdout).unwrap();
+    assert_eq!(expected["resumed"], serde_json::Value::Null);
+
+    let mut child = home.command(&train).stdout(std::process::Stdio::null()).spawn().unwrap();
+    wait_for_checkpoint(&home, &mut child);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let stopped = home.json(&["status"])["stopped_run"].clone();
+    assert!(stopped["epochs"].as_u64().unwrap() >= 1, "{stopped}");
+    let resumed = home.run(&train);
+    let resumed: serde_json::Value = serde_json::from_slice(&resumed.stdout).unwrap();
+    assert_eq!(resumed["resumed"]["run"], stopped["run"]);
+    assert_eq!((&resumed["version"], &resumed["digest"]), (&expected["version"], &expected["digest"]));
+    let register = home.ok(&["models", "log"]);
+    assert!(register.contains("gone on from run"), "{register}");
 }

@@ -4,6 +4,7 @@ mod architecture;
 mod bad_input;
 mod crash;
 mod dialogue;
+mod held_back;
 mod home;
 mod hub;
 mod hub_server;

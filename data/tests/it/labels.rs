@@ -1,7 +1,10 @@
 //! Functions and what people's opinions on turns make of them.
 
 use mynah_data::inline::{parse_inline, render_inline};
-use mynah_data::{Correction, Functions, Log, OUT_OF_SCOPE, Rating, Record, Source, SplitName, check_slots, labelled};
+use mynah_data::{
+    Correction, Decision, Functions, LabelDecision, Labelled, Log, OUT_OF_SCOPE, Rating, Record, Source, SplitName,
+    append_decision, check_slots, labelled, labelled_without,
+};
 use proptest::prelude::*;
 
 use crate::support::{call, home, say, slot};
@@ -172,6 +175,50 @@ fn an_approved_call_is_an_example_unless_it_needed_the_turn_before() {
     assert_eq!(labels.examples[0].source, Source::Confirmed);
     assert_eq!(labels.examples[0].split, None);
     assert_eq!(labels.examples[0].slots, [slot("genre", 5, 9, "jazz")]);
+}
+
+#[test]
+fn sessions_keep_their_say_and_the_owner_has_the_last_word() {
+    let (_directory, home) = home();
+    let log = Log::open(&home);
+    let function = |name: &str| Some(Correction::Function { function: Some(name.to_owned()), slots: None });
+    let mut turns = Vec::new();
+    for name in ["play", "stop"] {
+        let mut session = log.start_session("chat").unwrap();
+        let turn = say(&mut session, "some tunes");
+        log.append_feedback(&turn, None, function(name)).unwrap();
+        session.end("quit").unwrap();
+        turns.push(turn);
+    }
+    let functions =
+        |labels: &Labelled| -> Vec<String> { labels.examples.iter().map(|example| example.function.clone()).collect() };
+    let labels = labelled(&log).unwrap();
+    assert_eq!(functions(&labels), ["stop"]);
+    let votes = |labels: &Labelled| -> Vec<(String, String)> {
+        labels.votes.iter().map(|vote| (vote.example.origin.clone(), vote.example.function.clone())).collect()
+    };
+    let both = [(turns[0].clone(), "play".to_owned()), (turns[1].clone(), "stop".to_owned())];
+    assert_eq!(votes(&labels), both);
+    // Without the later one the earlier one counts again, and both still have their say.
+    let without = labelled_without(&log, &[turns[1].clone()].into()).unwrap();
+    assert_eq!((functions(&without), votes(&without)), (vec!["play".to_owned()], both.to_vec()));
+
+    let decide = |decision| {
+        let at = jiff::Timestamp::now();
+        let decided = LabelDecision { interaction: turns[1].clone(), decision, at, by: "owner".to_owned() };
+        append_decision(&home, &decided, mynah_data::fault::none()).unwrap();
+    };
+    decide(Decision::Reject);
+    let rejected = labelled(&log).unwrap();
+    assert_eq!((functions(&rejected), rejected.votes.len()), (vec!["play".to_owned()], 1));
+    decide(Decision::Accept);
+    assert_eq!(functions(&labelled(&log).unwrap()), ["stop"]);
+    // What is said after the decision is another label.
+    decide(Decision::Reject);
+    log.append_feedback(&turns[1], None, function("weather")).unwrap();
+    assert_eq!(functions(&labelled(&log).unwrap()), ["weather"]);
+    std::fs::write(home.decisions_path(), "not a line\n").unwrap();
+    assert_eq!(labelled(&log).unwrap().problems.len(), 1);
 }
 
 proptest! {

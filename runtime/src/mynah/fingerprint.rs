@@ -27,8 +27,8 @@ pub(super) struct Fingerprint {
     pub journal: u64,
     /// What people said in conversations.
     pub labels: Stamp,
-    /// `functions.json`, the imported examples and answers.
-    pub files: [Stamp; 3],
+    /// `functions.json`, the imported examples and answers, the owner's decisions on labels.
+    pub files: [Stamp; 4],
     /// The files of the knowledge: their paths, sizes and times of change.
     pub knowledge: u64,
 }
@@ -81,7 +81,8 @@ impl Fingerprint {
         Ok(Self {
             journal: registry.journal_head()?,
             labels: stamp(&count_path(home)),
-            files: [stamp(&home.functions_path()), stamp(&home.examples_dir()), stamp(&home.memory_path())],
+            files: [home.functions_path(), home.examples_dir(), home.memory_path(), home.decisions_path()]
+                .map(|path| stamp(&path)),
             knowledge: look.print(&home.knowledge_dir()),
         })
     }

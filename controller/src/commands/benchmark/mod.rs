@@ -5,6 +5,7 @@
 pub mod answers;
 pub mod dialogue;
 pub mod few_shot;
+pub mod poison;
 pub mod respond;
 pub mod retrieval;
 mod scores;
@@ -47,6 +48,13 @@ pub enum BenchmarkCommand {
         Example:\n  mynah benchmark dialogue --data ./data --json"
     )]
     Dialogue(dialogue::DialogueArgs),
+    /// What flipped labels do to a version, with and without holding doubtful ones back
+    #[command(
+        after_help = "Trains a first version on --known examples, then says --labels others in sessions, some with another function than\n\
+        theirs, and learns them as after a conversation. Needs no home.\n\n\
+        Example:\n  mynah benchmark poison --examples clinc150.jsonl.gz --split valid --json"
+    )]
+    Poison(poison::PoisonArgs),
     /// A whole turn beside the encoder alone: time, recall of the memory's search, many callers at once
     #[command(
         after_help = "Fills a home's memory with --memory answers, asks for sentences that are not among them, and times every turn from\n\
@@ -111,6 +119,7 @@ pub fn run(context: &Context, command: &BenchmarkCommand, interrupt: Interrupt) 
         BenchmarkCommand::Dialogue(args) => dialogue::run(context, args),
         BenchmarkCommand::FewShot(args) => few_shot::run(context, args, &interrupt),
         BenchmarkCommand::Understanding(args) => understanding::run(context, args, &interrupt),
+        BenchmarkCommand::Poison(args) => poison::run(context, args, interrupt),
         BenchmarkCommand::Answers(args) => answers::run(output, args, interrupt),
         BenchmarkCommand::Retrieval(args) => retrieval::run(output, args, &interrupt),
         BenchmarkCommand::Respond(args) => respond::run(output, args, &interrupt),

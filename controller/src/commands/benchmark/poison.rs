@@ -1,0 +1,203 @@
+//! `mynah benchmark poison`: what flipped labels do to a version, with and without holding doubtful ones back.
+//!
+//! A home of its own learns a part of the file's training examples; others of them are then said in sessions, some with
+//! another function than theirs, and learned as after a conversation.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use mynah_data::{Example, Home, ImportOptions, Imported, SplitName};
+use mynah_pipelines::{PoisonArm, PoisonReport, Poisoning};
+use mynah_registry::Digest;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::base::{self, Base};
+use crate::commands::Context;
+use crate::commands::import::open;
+use crate::failure::{Exit, hinted, usage};
+use crate::interrupt::Interrupt;
+use crate::learning::{self, Scope, Task};
+use crate::output::{percent, table};
+use crate::progress::RunProgress;
+
+/// Flags of `benchmark poison`.
+#[derive(Debug, Args)]
+pub struct PoisonArgs {
+    /// Utterances with intent, slots and split
+    #[arg(long, value_name = "FILE")]
+    pub examples: PathBuf,
+    /// Training examples that the first version learns
+    #[arg(long, default_value_t = 4000, value_name = "N")]
+    pub known: usize,
+    /// Other training examples, said in sessions
+    #[arg(long, default_value_t = 400, value_name = "N")]
+    pub labels: usize,
+    /// Labels of a session
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub per_session: usize,
+    /// The share of the labels that is flipped
+    #[arg(long, default_value_t = 0.05, value_name = "SHARE")]
+    pub flipped: f64,
+    /// The split that is asked
+    #[arg(long, default_value = "valid", value_name = "SPLIT")]
+    pub split: String,
+    /// Which labels are known, said and flipped
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// `starter`, a directory, or a hub id
+    #[arg(long, default_value = "starter", value_name = "BASE")]
+    pub base: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    benchmark: &'static str,
+    examples: &'a str,
+    base: &'a str,
+    split: &'a str,
+    known: usize,
+    test: usize,
+    seed: u64,
+    arms: Vec<PoisonReport>,
+}
+
+/// Trains the first version, then every arm from a copy of it.
+///
+/// # Errors
+/// When the file or the base is no good, or the run was stopped.
+pub fn run(context: &Context, args: &PoisonArgs, interrupt: Interrupt) -> anyhow::Result<Exit> {
+    if !(0.0..=1.0).contains(&args.flipped) || args.per_session == 0 {
+        return Err(usage(
+            "--flipped is a share, and a session has labels",
+            "for example --flipped 0.05 --per-session 20",
+        ));
+    }
+    let (mut train, test, name) = examples(args)?;
+    let labels = train.split_off(args.known.min(train.len()));
+    let labels: Vec<Example> = labels.into_iter().take(args.labels).collect();
+    if labels.is_empty() || test.is_empty() {
+        let message = format!("{name} has too few examples of `train`, or none of `{}`", args.split);
+        return Err(hinted(message, "lower --known, or name another --split"));
+    }
+    let progress = RunProgress::new(context.output, interrupt);
+    let directory = tempfile::Builder::new().prefix("mynah-poison-").tempdir()?;
+    let first = Context { home: Home::new(directory.path().join("first")), ..context.clone() };
+    prepare(&first, &Base::parse(&args.base)?, &train, &test)?;
+    learn_first(&first, &progress)?;
+    let poisoning = Poisoning {
+        labels,
+        per_session: args.per_session,
+        flipped: args.flipped,
+        test,
+        training: context.settings.training.clone(),
+        gate: context.settings.gate.clone(),
+        precision: context.settings.runtime.precision,
+        seed: args.seed,
+    };
+    let mut arms = Vec::new();
+    for (number, arm) in PoisonArm::ALL.into_iter().enumerate() {
+        let home = Home::new(directory.path().join(number.to_string()));
+        copy(first.home.root(), home.root())?;
+        let report = poisoning.run(arm, &home, &progress)?;
+        context.output.note(format_args!("{arm:?}: {} held back, {:?}", report.held_back, report.verdict));
+        arms.push(report);
+    }
+    progress.finish();
+    let (known, test) = (train.len(), poisoning.test.len());
+    let (base, split) = (args.base.as_str(), args.split.as_str());
+    let report = Report { benchmark: "poison", examples: &name, base, split, known, test, seed: args.seed, arms };
+    if context.output.json {
+        context.output.value(&report)?;
+        return Ok(Exit::Done);
+    }
+    let head = ["labels", "flipped", "found", "false alarms", "before", "candidate", "verdict", "after"];
+    let mut rows = vec![std::iter::once("arm").chain(head).map(str::to_owned).collect::<Vec<_>>()];
+    for arm in &report.arms {
+        rows.push(vec![
+            serde_json::to_value(arm.arm)?.as_str().unwrap_or_default().to_owned(),
+            arm.labels.to_string(),
+            arm.flipped.to_string(),
+            arm.held_back_flipped.to_string(),
+            percent(arm.false_alarms),
+            percent(arm.before),
+            percent(arm.candidate),
+            format!("{:?}", arm.verdict).to_lowercase(),
+            percent(arm.after),
+        ]);
+    }
+    let style = context.output.style;
+    for line in table(&rows, |row, _, cell| if row == 0 { style.dim(cell) } else { cell }) {
+        context.output.line(line)?;
+    }
+    Ok(Exit::Done)
+}
+
+/// The training examples in an order that the seed chooses, what is asked, and the file's name; no text is in both.
+fn examples(args: &PoisonArgs) -> anyhow::Result<(Vec<Example>, Vec<Example>, String)> {
+    let asked = args.split.parse::<SplitName>().map_err(|error| usage(error.to_string(), error.hint()))?;
+    let (reader, name) = open(&args.examples)?;
+    let (mut train, mut test) = (Vec::new(), Vec::new());
+    for record in mynah_data::read_examples(reader, &name, None) {
+        let Ok(Imported::Example(example)) = record else { continue };
+        match example.split.unwrap_or_else(|| mynah_data::split_of(&example)) {
+            SplitName::Train => train.push(example),
+            split if split == asked => test.push(example),
+            _ => {}
+        }
+    }
+    let asked: HashSet<String> = test.iter().map(|example| mynah_data::normalise(&example.text)).collect();
+    let mut said = HashSet::new();
+    // A text that comes twice would be known already when it is said.
+    train.retain(|example| {
+        let text = mynah_data::normalise(&example.text);
+        !asked.contains(&text) && said.insert(text)
+    });
+    train.sort_by_cached_key(|example| Digest::of(format!("{}\n{}", args.seed, example.text).as_bytes()));
+    Ok((train, test, name))
+}
+
+/// A home with a base, the known examples, and those that are asked as its held-out ones.
+fn prepare(context: &Context, base: &Base, known: &[Example], test: &[Example]) -> anyhow::Result<()> {
+    context.home.create()?;
+    base::register(context, &context.new_registry()?, base)?;
+    let line = |example: &Example, split: Option<&str>| {
+        let (text, intent, slots) = (&example.text, &example.function, &example.slots);
+        format!("{}\n", json!({"text": text, "intent": intent, "slots": slots, "split": split}))
+    };
+    // Without a validation split of its own, the home takes one from what is to be trained on.
+    let lines: String = known
+        .iter()
+        .map(|example| line(example, Some("train")))
+        .chain(test.iter().map(|example| line(example, Some("test"))))
+        .collect();
+    let options = ImportOptions { fault: context.fault.clone(), ..ImportOptions::default() };
+    mynah_data::import(&context.home, Box::new(std::io::Cursor::new(lines.into_bytes())), "known.jsonl", &options)?;
+    Ok(())
+}
+
+/// Puts a first version into production, whatever the gate thinks of it: it is what the arms start from.
+fn learn_first(context: &Context, progress: &RunProgress) -> anyhow::Result<()> {
+    let outcome = learning::outcome(context, &Task { trigger: "benchmark", scope: Scope::default() }, progress)?;
+    let registry = context.registry()?;
+    if registry.production()?.is_none() {
+        let version = registry.version(outcome["version"].as_str().unwrap_or_default())?;
+        registry.promote(&version, None, serde_json::Value::Null, &context.author("where a benchmark starts"))?;
+    }
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
