@@ -184,6 +184,10 @@ pub struct GateSettings {
     /// below, one that lost two points gets through in a quarter to half of the cases (`mynah simulate gate`). A refused one is
     /// tried again with the next labels, and memory answers corrections meanwhile.
     pub few_examples: usize,
+    /// How much of the exact match on what production knows may be lost, in [0, 1], by a candidate that brings functions or
+    /// arguments with held-out examples and is better beyond chance on everything together: with more functions all of them
+    /// are harder to tell apart.
+    pub new_function_allowance: f64,
     /// Level at which a better held-out score is a reason to promote; exact match and answers share it.
     pub better_significance: f64,
     /// Level at which the fall of a part (a function, the out-of-scope texts) counts as real; the functions that could
@@ -217,6 +221,7 @@ impl Default for GateSettings {
             margin: 0.02,
             significance: 0.025,
             few_examples: 500,
+            new_function_allowance: 0.05,
             better_significance: 0.05,
             part_significance: 0.1,
             function_allowance: 0.10,
