@@ -151,4 +151,10 @@ fn imported_questions_are_learned_beside_functions_and_answer_from_the_knowledge
     let again = LearnRequest { training: TrainingSettings { answer_replay: 5, ..request.training.clone() }, ..request };
     let outcome = learn(&home, &registry, &again, &NoProgress).unwrap();
     assert_eq!(training_json(&registry, &outcome.version)["questions"]["windows_seen"], 5);
+
+    // Everything is new to the base, but nothing to production, which is what a candidate has to be better than.
+    let anew = LearnRequest { scope: LearnScope::Anew, ..again };
+    let outcome = learn(&home, &registry, &anew, &NoProgress).unwrap();
+    assert_eq!((outcome.parent.as_str(), outcome.new_labels.as_slice()), ("base1", &[][..]));
+    assert!(!outcome.gate.rules.iter().any(|rule| rule.detail.contains("answers from passages")), "{:?}", outcome.gate);
 }

@@ -1,5 +1,5 @@
-//! The losses as tensors that burn differentiates: what devices other than the CPU run, and what the CPU's own step
-//! ([`crate::native`]) is held against.
+//! The losses as tensors that burn differentiates: the reference that the CPU's own step ([`crate::native`]) is held
+//! against and timed beside. It runs on any device of burn's.
 
 use burn::tensor::{Device, Int, Tensor, activation};
 

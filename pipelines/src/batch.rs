@@ -1,7 +1,7 @@
 //! Encoded examples, and batches of similar length made of them.
 //!
 //! Every epoch shuffles with its own seed and groups texts of similar length. A batch is a ragged list of sequences on
-//! the host; [`crate::padded`] makes tensors of it for other devices.
+//! the host; [`crate::padded`] makes tensors of it.
 
 use std::sync::Arc;
 
@@ -42,6 +42,11 @@ pub struct Teacher {
 }
 
 impl EncodedExample {
+    /// A text with its function and nothing else.
+    pub fn plain(input_ids: Vec<u32>, function: u32) -> Self {
+        Self { input_ids, function, words: Vec::new(), weight: 1.0, embedding: Vec::new(), below: None, teacher: None }
+    }
+
     /// Tokenizes `example` and looks its labels up.
     ///
     /// Returns `None` for a function that `labels` does not know. A span that does not begin or end
@@ -233,13 +238,8 @@ mod tests {
         lengths
             .iter()
             .map(|&length| EncodedExample {
-                input_ids: (0..length as u32).collect(),
-                function: 0,
                 words: vec![(1, 0)],
-                weight: 1.0,
-                embedding: Vec::new(),
-                below: None,
-                teacher: None,
+                ..EncodedExample::plain((0..length as u32).collect(), 0)
             })
             .collect()
     }

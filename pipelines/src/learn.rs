@@ -396,6 +396,14 @@ impl Learning<'_> {
             }
             None => None,
         };
+        // What is new is new to production, wherever the run started from.
+        let (served_labels, served_answers) = match &production {
+            Some(production) => {
+                let served = Checkpoint::from_verified(&production.checkpoint)?;
+                (served.labels()?.unwrap_or_default(), served.has("qa_outputs.weight"))
+            }
+            None => (known.clone(), checkpoint.has("qa_outputs.weight")),
+        };
         let mut training = json!({
             "schema": 1,
             "settings": settings,
@@ -437,8 +445,8 @@ impl Learning<'_> {
         let new_labels: Vec<String> = labels
             .functions
             .iter()
-            .filter(|name| !known.functions.contains(name))
-            .chain(labels.tags.iter().filter(|tag| tag.starts_with("B-") && !known.tags.contains(tag)))
+            .filter(|name| !served_labels.functions.contains(name))
+            .chain(labels.tags.iter().filter(|tag| tag.starts_with("B-") && !served_labels.tags.contains(tag)))
             .cloned()
             .collect();
         let assessment = Assessment {
@@ -447,8 +455,8 @@ impl Learning<'_> {
             candidate: &judged,
             production: before.as_ref(),
             new_labels: new_labels.len(),
-            new_answers: model.has_answers() && !checkpoint.has("qa_outputs.weight"),
-            since,
+            new_answers: model.has_answers() && !served_answers,
+            since: production.as_ref().map(|production| learned_until(self.registry, &production.version)),
             size_bytes: version.manifest.size_bytes(),
         };
         let evidence = assessment.evidence();

@@ -211,15 +211,7 @@ mod tests {
     use super::*;
 
     fn texts(count: usize) -> Vec<EncodedExample> {
-        let text = |n: usize| EncodedExample {
-            input_ids: vec![1; 3 + n % 5],
-            function: 0,
-            words: Vec::new(),
-            weight: 1.0,
-            embedding: Vec::new(),
-            below: None,
-            teacher: None,
-        };
+        let text = |n: usize| EncodedExample::plain(vec![1; 3 + n % 5], 0);
         (0..count).map(text).collect()
     }
 

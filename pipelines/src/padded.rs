@@ -1,4 +1,4 @@
-//! Batches as padded tensors, for devices that burn differentiates on.
+//! Batches as padded tensors, for the steps that burn differentiates.
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
@@ -170,15 +170,8 @@ mod tests {
 
     #[test]
     fn words_keep_their_places() {
-        let example = |length: u32| EncodedExample {
-            input_ids: (0..length).collect(),
-            function: 0,
-            words: vec![(1, 0)],
-            weight: 1.0,
-            embedding: Vec::new(),
-            below: None,
-            teacher: None,
-        };
+        let example =
+            |length: u32| EncodedExample { words: vec![(1, 0)], ..EncodedExample::plain((0..length).collect(), 0) };
         let examples = [example(3), example(5)];
         let padded = PaddedTexts::new(&Batch::new(&examples.iter().collect::<Vec<_>>()), &Device::flex());
         let (rows, _, _) = padded.words.unwrap();

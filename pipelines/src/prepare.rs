@@ -17,7 +17,7 @@ use crate::fine_tune::{QuestionInput, device, freeze_model};
 use crate::native::{Network, Signal};
 use crate::progress::Progress;
 use crate::settings::TrainingSettings;
-use crate::trainee::Objective;
+use crate::trainee::{Objective, largest};
 use crate::weights;
 
 /// Texts that the teacher reads at once.
@@ -166,10 +166,6 @@ impl Beginning<'_> {
         }
         Ok(())
     }
-}
-
-fn largest(row: &[f32]) -> usize {
-    row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(index, _)| index)
 }
 
 /// The model whose embeddings every version keeps close to: the base that its lineage starts from.

@@ -40,15 +40,7 @@ fn labels() -> Labels {
 }
 
 fn encoded(input_ids: &[u32]) -> EncodedExample {
-    EncodedExample {
-        input_ids: input_ids.to_vec(),
-        function: 0,
-        words: Vec::new(),
-        weight: 1.0,
-        embedding: Vec::new(),
-        below: None,
-        teacher: None,
-    }
+    EncodedExample::plain(input_ids.to_vec(), 0)
 }
 
 fn hidden(model: &JointModel, examples: &[&EncodedExample]) -> Vec<f32> {

@@ -79,16 +79,11 @@ fn time(checkpoint: &Checkpoint, shape: StepShape, budget: Duration) -> Result<D
     });
     let highest = checkpoint.config().vocab_size as u32 - 1;
     let mut examples: Vec<EncodedExample> = (0..shape.batch)
-        .map(|text| EncodedExample {
-            input_ids: (0..shape.tokens)
+        .map(|text| {
+            let input_ids = (0..shape.tokens)
                 .map(|token| (((text * shape.tokens + token) * 7919 % 9000 + 1000) as u32).min(highest))
-                .collect(),
-            function: (text % FUNCTIONS) as u32,
-            words: Vec::new(),
-            weight: 1.0,
-            embedding: Vec::new(),
-            below: None,
-            teacher: None,
+                .collect();
+            EncodedExample::plain(input_ids, (text % FUNCTIONS) as u32)
         })
         .collect();
     if shape.cached {

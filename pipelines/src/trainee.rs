@@ -1,6 +1,6 @@
 //! The joint model as burn-train's learner sees it: training step, validation step.
 //!
-//! On the CPU both are written out in [`crate::native`]; on any other device burn differentiates [`crate::autodiff`].
+//! Both are written out in [`crate::native`]; with [`Engine::Autodiff`] burn differentiates [`crate::autodiff`] instead.
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
@@ -48,7 +48,7 @@ pub enum Engine {
     /// The CPU, by [`crate::native`].
     #[default]
     Native,
-    /// The device of the weights, differentiated by burn.
+    /// The device of the weights, differentiated by burn: the reference, which no run uses yet.
     Autodiff,
 }
 
@@ -201,7 +201,8 @@ fn right(logits: &[f32], targets: &[u32]) -> Vec<bool> {
     rows.map(|(row, target)| largest(row) == *target as usize).collect()
 }
 
-fn largest(row: &[f32]) -> usize {
+/// The first of the largest numbers.
+pub(crate) fn largest(row: &[f32]) -> usize {
     let mut best = 0;
     for (index, value) in row.iter().enumerate() {
         if *value > row[best] {

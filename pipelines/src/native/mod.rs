@@ -1,7 +1,7 @@
 //! The training step on the CPU, written out: forward and backward over the real tokens of a batch.
 //!
-//! The same model and the same losses as [`crate::autodiff`], which burn differentiates and other devices run; a test
-//! holds the two, and numeric differences, against each other. A batch is a ragged list of sequences: nothing is
+//! The same model and the same losses as [`crate::autodiff`], which burn differentiates; tests hold the two, and numeric
+//! differences, against each other. A batch is a ragged list of sequences: nothing is
 //! padded, layers without trained weights below them get no derivative, and what lies below the first trained layer
 //! can be given instead of being computed (`below`).
 //!
@@ -21,3 +21,4 @@ mod tests;
 pub(crate) use heads::Signal;
 pub(crate) use matrix::{dot, wide};
 pub(crate) use network::{Dropout, Gradients, Network};
+pub(crate) use pointwise::Mask;

@@ -147,7 +147,7 @@ pub(super) fn gelu_backward(gradient: &mut [f32], input: &[f32]) {
 
 /// The dropout of one place of one step: its masks depend on `stream` and the place of a number alone.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Mask {
+pub(crate) struct Mask {
     stream: u64,
     threshold: u64,
     keep: f32,
