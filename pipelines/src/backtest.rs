@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 
 use crate::error::Error;
 use crate::evaluate::evaluate_each;
-use crate::learn::{LearnOutcome, LearnRequest, LearnScope, Verdict, learn};
+use crate::learn::{LearnOutcome, LearnRequest, LearnScope, StageTime, Verdict, learn};
 use crate::progress::{NoProgress, Progress, Stage};
 use crate::report::decided;
 use crate::sessions::Sessions;
@@ -74,6 +74,8 @@ pub struct SessionPoint {
     pub reason: Option<String>,
     /// Seconds of preparing and training.
     pub training_seconds: f64,
+    /// Processor seconds of the same.
+    pub training_cpu_seconds: f64,
     /// Seconds from the log to the verdict.
     pub seconds: f64,
 }
@@ -99,6 +101,8 @@ pub struct ArmReport {
     pub refused: usize,
     /// Seconds of preparing and training, all sessions together.
     pub training_seconds: f64,
+    /// Processor seconds of the same.
+    pub training_cpu_seconds: f64,
 }
 
 /// Right functions on one task (the functions that a session brings in) after each session.
@@ -170,7 +174,8 @@ impl Backtest {
                 exact_match: self.share(right, &seen, |r| r.1),
                 verdict: judged.map(|outcome| outcome.verdict),
                 reason: judged.filter(|outcome| outcome.verdict == Verdict::Refused).map(|o| o.gate.reason()),
-                training_seconds: outcome.as_ref().map_or(0.0, training_seconds),
+                training_seconds: outcome.as_ref().map_or(0.0, |outcome| training(outcome, |time| time.seconds)),
+                training_cpu_seconds: outcome.as_ref().map_or(0.0, |outcome| training(outcome, |time| time.cpu_seconds)),
                 seconds: outcome.as_ref().map_or(0.0, |outcome| outcome.seconds),
             });
         }
@@ -185,6 +190,7 @@ impl Backtest {
             promoted: count(Verdict::Promoted),
             refused: count(Verdict::Refused),
             training_seconds: points.iter().map(|point| point.training_seconds).sum(),
+            training_cpu_seconds: points.iter().map(|point| point.training_cpu_seconds).sum(),
             sessions: points,
         })
     }
@@ -242,8 +248,11 @@ impl Backtest {
                     replay_tokens: 0,
                     distillation_weight: 0.0,
                     session_frozen_layers: Some(0),
+                    hold_back: false,
                     ..self.training.clone()
                 },
+                // The references take every label as it is.
+                Arm::Retrain => TrainingSettings { hold_back: false, ..self.training.clone() },
                 _ => self.training.clone(),
             },
             gate: self.gate.clone(),
@@ -268,9 +277,10 @@ impl Backtest {
     }
 }
 
-fn training_seconds(outcome: &LearnOutcome) -> f64 {
+/// What preparing and training took.
+fn training(outcome: &LearnOutcome, of: impl Fn(&StageTime) -> f64) -> f64 {
     let trains = |stage: Stage| matches!(stage, Stage::Encode | Stage::FineTune);
-    outcome.stages.iter().filter(|time| trains(time.stage)).map(|time| time.seconds).sum()
+    outcome.stages.iter().filter(|time| trains(time.stage)).map(of).sum()
 }
 
 /// Logs a session: each text with what `model` makes of it, approved where that is right, else corrected. Returns the

@@ -1,5 +1,6 @@
 //! One run of the loop: snapshot, data set, fine-tune, calibrate, evaluate, gate, promote or refuse.
 
+use cpu_time::ProcessTime;
 use mynah_data::{Example, FaultPoint, Home, SplitName};
 use mynah_registry::{Author, Digest, ManifestDraft, Registry, Version};
 use mynah_runtime::{Calibration, Checkpoint, Model, Precision};
@@ -123,6 +124,8 @@ pub struct StageTime {
     pub stage: Stage,
     /// How long.
     pub seconds: f64,
+    /// Of all processors together, by this process: what it cost, whatever else the machine did.
+    pub cpu_seconds: f64,
 }
 
 /// A run that was stopped or killed, and gone on from.
@@ -249,9 +252,13 @@ struct Clock {
 impl Clock {
     /// Runs one stage and keeps its time.
     fn time<T>(&mut self, stage: Stage, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-        let started = Instant::now();
+        let (started, processor) = (Instant::now(), ProcessTime::now());
         let result = work();
-        self.stages.push(StageTime { stage, seconds: started.elapsed().as_secs_f64() });
+        self.stages.push(StageTime {
+            stage,
+            seconds: started.elapsed().as_secs_f64(),
+            cpu_seconds: processor.elapsed().as_secs_f64(),
+        });
         result
     }
 }

@@ -225,7 +225,7 @@ fn print(output: Output, report: &Report<'_>) -> anyhow::Result<()> {
         output.line(line)?;
     }
     output.line("* refused by the gate")?;
-    let names = ["", "final", "exact match", "forgetting", "backward", "promoted", "refused", "training"];
+    let names = ["", "final", "exact match", "forgetting", "backward", "promoted", "refused", "processor"];
     let mut rows = vec![names.map(String::from).to_vec()];
     for arm in report.arms {
         rows.push(vec![
@@ -236,7 +236,7 @@ fn print(output: Output, report: &Report<'_>) -> anyhow::Result<()> {
             percent(arm.backward_transfer),
             arm.promoted.to_string(),
             arm.refused.to_string(),
-            format!("{:.0} s", arm.training_seconds),
+            format!("{:.0} s", arm.training_cpu_seconds),
         ]);
     }
     output.line("")?;
