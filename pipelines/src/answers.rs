@@ -220,6 +220,7 @@ pub fn train_answers(
             model,
             train: Vec::new(),
             validation: Vec::new(),
+            function_surplus: Vec::new(),
             epochs: input.passes,
             questions: input,
             learning_rate: settings.learning_rate_for(dim, false),

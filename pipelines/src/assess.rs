@@ -8,12 +8,13 @@ use std::time::Instant;
 
 use crate::answers::{AnswerOutcome, held_out_answers};
 use crate::corpus::Corpus;
+use crate::corrected::Corrected;
 use crate::error::Error;
 use crate::evaluate::{Answered, evaluate_each};
 use crate::expect::{CheckedExpectation, check_expectations};
 use crate::gate::{Answers, Comparison, Corrections, Evidence, Expectations};
 use crate::paired::Paired;
-use crate::progress::{NoProgress, Progress};
+use crate::progress::Progress;
 use crate::report::{EvaluationReport, Outcome};
 
 /// F1 from which on an answer counts as right when two versions are compared.
@@ -37,16 +38,17 @@ pub(crate) struct Judged {
 
 impl Judged {
     /// Lets `model` answer, on the serving path and without memory.
-    pub fn of(model: &Model, version: &str, corpus: &Corpus, progress: &dyn Progress) -> Result<Self, Error> {
+    ///
+    /// What `corrected` remembers of the corrections is not asked again.
+    pub fn of(
+        model: &Model,
+        version: &str,
+        corpus: &Corpus,
+        corrected: &mut Corrected,
+        progress: &dyn Progress,
+    ) -> Result<Self, Error> {
         let (mut report, held_out) = evaluate_each(model, version, &corpus.dataset.held_out, progress)?;
-        let (_, outcomes) = evaluate_each(model, version, &corpus.corrections, &NoProgress)?;
-        let right = outcomes.iter().zip(&corpus.corrections);
-        let corrections = right
-            .map(|(answered, example)| {
-                let outcome = answered.outcome;
-                if example.slots.is_empty() { outcome.function_right } else { outcome.exact }
-            })
-            .collect();
+        let corrections = corrected.ask(model, &corpus.corrections)?;
         let (scores, answers) = held_out_answers(model, &corpus.questions)?.unzip();
         report.answers = scores;
         let expectations = check_expectations(model, &corpus.functions, &corpus.expectations);

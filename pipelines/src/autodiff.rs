@@ -27,12 +27,13 @@ pub(crate) struct Spans {
     pub logits: [Tensor<2>; 2],
 }
 
-/// Texts with function and arguments.
+/// Texts with function and arguments; `surplus` is added to the function logits before their loss.
 pub(crate) fn texts(
     model: &JointModel,
     objective: &Objective,
     batch: &Batch,
     options: &ForwardOptions,
+    surplus: &[f32],
     device: &Device,
 ) -> Texts {
     let PaddedTexts { tokens, functions: targets, weights, words, embeddings, taught } =
@@ -42,7 +43,11 @@ pub(crate) fn texts(
     let first = Tensor::<1, Int>::arange_step(0..(batch_size * seq_length) as i64, seq_length, device);
     let functions = model.function_logits(hidden.clone().select(0, first), options);
     let smoothing = objective.label_smoothing;
-    let mut loss = cross_entropy(functions.clone(), targets, weights, smoothing);
+    let adjusted = match surplus {
+        [] => functions.clone(),
+        surplus => functions.clone() + Tensor::<1>::from_floats(surplus, device).unsqueeze(),
+    };
+    let mut loss = cross_entropy(adjusted, targets, weights, smoothing);
     let [of_functions, of_words] = taught;
     loss = distilled(loss, &functions, of_functions, objective);
     if let Some(embeddings) = embeddings {

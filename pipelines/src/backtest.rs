@@ -11,7 +11,7 @@ use mynah_data::{
 };
 use mynah_registry::{Author, Registry};
 use mynah_runtime::{Checkpoint, Model, Precision};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 use std::collections::BTreeSet;
 
@@ -20,11 +20,11 @@ use crate::evaluate::evaluate_each;
 use crate::learn::{LearnOutcome, LearnRequest, LearnScope, StageTime, Verdict, learn};
 use crate::progress::{NoProgress, Progress, Stage};
 use crate::report::decided;
-use crate::sessions::Sessions;
+use crate::sessions::{SessionOrder, Sessions};
 use crate::settings::{GateSettings, TrainingSettings};
 
 /// A way of learning from sessions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Arm {
     /// As Mynah does after every conversation, behind the gate.
@@ -35,6 +35,28 @@ pub enum Arm {
     Naive,
     /// The base is fine-tuned on everything so far, at every session, without a gate.
     Retrain,
+}
+
+impl Arm {
+    /// The name in figures and files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mynah => "mynah",
+            Self::Never => "never",
+            Self::Naive => "naive",
+            Self::Retrain => "retrain",
+        }
+    }
+
+    /// What it does, in words.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Mynah => "after every session, behind the gate",
+            Self::Never => "the first session alone",
+            Self::Naive => "what is new alone, all layers, no gate",
+            Self::Retrain => "everything from the base, no gate",
+        }
+    }
 }
 
 /// What is replayed.
@@ -55,7 +77,7 @@ pub struct Backtest {
 }
 
 /// One session of one arm.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SessionPoint {
     /// Counted from 1.
     pub session: usize,
@@ -70,7 +92,7 @@ pub struct SessionPoint {
     /// What became of the candidate; none where nothing was learned.
     pub verdict: Option<Verdict>,
     /// Why it was refused.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Seconds of preparing and training.
     pub training_seconds: f64,
@@ -81,7 +103,7 @@ pub struct SessionPoint {
 }
 
 /// What came of one arm.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ArmReport {
     /// Which.
     pub arm: Arm,
@@ -103,6 +125,27 @@ pub struct ArmReport {
     pub training_seconds: f64,
     /// Processor seconds of the same.
     pub training_cpu_seconds: f64,
+}
+
+/// What came of all of them, and on what.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BacktestReport {
+    /// The file of labelled examples; none for what is labelled in a home.
+    pub examples: Option<String>,
+    /// What every arm started from.
+    pub base: String,
+    /// The order of the examples.
+    pub order: SessionOrder,
+    /// How many sessions there were.
+    pub sessions: usize,
+    /// Labels in all of them.
+    pub labels: usize,
+    /// Texts that were asked after each.
+    pub test: usize,
+    /// Seed of the order.
+    pub seed: u64,
+    /// One after the other.
+    pub arms: Vec<ArmReport>,
 }
 
 /// Right functions on one task (the functions that a session brings in) after each session.
@@ -175,7 +218,9 @@ impl Backtest {
                 verdict: judged.map(|outcome| outcome.verdict),
                 reason: judged.filter(|outcome| outcome.verdict == Verdict::Refused).map(|o| o.gate.reason()),
                 training_seconds: outcome.as_ref().map_or(0.0, |outcome| training(outcome, |time| time.seconds)),
-                training_cpu_seconds: outcome.as_ref().map_or(0.0, |outcome| training(outcome, |time| time.cpu_seconds)),
+                training_cpu_seconds: outcome
+                    .as_ref()
+                    .map_or(0.0, |outcome| training(outcome, |time| time.cpu_seconds)),
                 seconds: outcome.as_ref().map_or(0.0, |outcome| outcome.seconds),
             });
         }

@@ -121,7 +121,7 @@ impl Corpus {
     }
 
     /// The training examples of one epoch: all of them, or, with a replay, those of `is_new` together with
-    /// class-balanced older ones. Corrections come several times, see [`repeats`].
+    /// class-balanced older ones. Corrections come several times, see [`repeats`], those of a replay with as much weight.
     pub fn epoch(
         &self,
         replay: Option<Replay>,
@@ -139,12 +139,18 @@ impl Corpus {
         let of_new = repeats(total, corrected(&new), MOST_REPEATS);
         let of_old = repeats(total, corrected(&replayed), correction_repeats);
         let mut epoch = Vec::with_capacity(total);
-        for example in replayed.into_iter().chain(new) {
-            let repeats = match example.source {
-                Source::Corrected if is_new(example) => of_new,
-                Source::Corrected => of_old,
-                _ => 1,
+        for example in replayed {
+            // The time of a run must not depend on how much was corrected once.
+            let (repeats, weight) = match (example.source, replay) {
+                (Source::Corrected, Some(_)) => (1, of_old as f32),
+                (Source::Corrected, None) => (of_old, 1.0),
+                _ => (1, 1.0),
             };
+            let example = Example { weight: example.weight * weight, ..example.clone() };
+            epoch.extend(std::iter::repeat_n(example, repeats));
+        }
+        for example in new {
+            let repeats = if example.source == Source::Corrected { of_new } else { 1 };
             epoch.extend(std::iter::repeat_n(example, repeats).cloned());
         }
         epoch

@@ -39,6 +39,8 @@ pub struct FineTuneInput<'a> {
     pub validation: Vec<EncodedExample>,
     /// Questions to be learned beside the examples; none by default.
     pub questions: QuestionInput,
+    /// What is added to the function logits before their loss, see [`crate::prior`]; empty for nothing.
+    pub function_surplus: Vec<f32>,
     /// Passes over `train`.
     pub epochs: usize,
     /// Peak learning rate of the encoder.
@@ -181,6 +183,7 @@ impl Run {
             embedding_loss_weight: settings.embedding_loss_weight,
             distillation_weight: settings.distillation_weight,
             distillation_temperature: settings.distillation_temperature,
+            function_surplus: input.function_surplus,
             seed: settings.seed,
             encoder_dropout: settings.dropout,
             head_dropout: settings.head_dropout,

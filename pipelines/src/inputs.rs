@@ -37,6 +37,8 @@ pub(crate) fn digest(input: &FineTuneInput<'_>, origin: &Origin<'_>) -> Result<D
     for number in [input.epochs, input.batch_size, input.questions.passes] {
         fields.number(number as u64);
     }
+    fields.number(input.function_surplus.len() as u64);
+    input.function_surplus.iter().for_each(|surplus| fields.number(u64::from(surplus.to_bits())));
     fields.number(input.learning_rate.to_bits());
     fields.number(input.head_learning_rate.to_bits());
     fields.examples(&input.train);

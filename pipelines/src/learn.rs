@@ -17,6 +17,7 @@ use crate::calibrate::calibrate;
 use crate::candidate::{Candidate, Provenance};
 use crate::checkpoints::CHECKPOINT_EVERY;
 use crate::corpus::{Corpus, Replay};
+use crate::corrected::Corrected;
 use crate::error::Error;
 use crate::fine_tune::{FineTuneInput, FineTuned, fine_tune};
 use crate::gate::{Evidence, Gate, GateReport, Passed, Rejected};
@@ -236,6 +237,9 @@ fn check(settings: &TrainingSettings) -> Result<(), Error> {
     if !(settings.session_share > 0.0 && settings.session_share < 1.0) {
         return refuse("session_share", settings.session_share.to_string(), "above 0 and below 1");
     }
+    if !(0.0..=2.0).contains(&settings.logit_adjustment) {
+        return refuse("logit_adjustment", settings.logit_adjustment.to_string(), "between 0 and 2");
+    }
     for (key, value) in [("dropout", settings.dropout), ("head_dropout", settings.head_dropout)] {
         if !(0.0..1.0).contains(&value) {
             return refuse(key, value.to_string(), "at least 0 and below 1");
@@ -348,11 +352,7 @@ impl Learning<'_> {
             _ => {}
         }
         let is_session = is_version && self.request.scope == LearnScope::New;
-        let resolved = match is_session {
-            true => self.request.training.for_session(checkpoint.config().n_layers),
-            false => self.request.training.clone(),
-        };
-        let settings = &resolved;
+        let settings = &self.request.training;
         let replay =
             is_session.then_some(Replay { tokens: settings.replay_tokens, seed: replay_seed(&dataset_digest) });
         let limit = if is_session { swap::SESSION_LIMIT } else { swap::LIMIT };
@@ -360,6 +360,11 @@ impl Learning<'_> {
         session_weight::cap(&mut epoch, &corpus.votes, settings.session_share, |name| {
             known.function_id(name).is_some()
         });
+        let resolved = match is_session {
+            true => settings.for_session(checkpoint.config().n_layers, epoch.len()),
+            false => settings.clone(),
+        };
+        let settings = &resolved;
         let beginning = Beginning {
             version: &parent,
             checkpoint: &checkpoint,
@@ -391,7 +396,8 @@ impl Learning<'_> {
 
         let loaded = Checkpoint::from_directory(&directory)?;
         let model = Model::load(&loaded, precision)?;
-        let mut judged = self.evaluate(&model, "candidate", &corpus)?;
+        let mut corrected = Corrected::default();
+        let mut judged = self.evaluate(&model, "candidate", &corpus, &mut corrected)?;
         judged.report.precision = Some(
             self.clock
                 .time(Stage::Evaluate, || compare_with_f32(&model, &loaded, &texts_to_measure(&corpus), progress))?,
@@ -399,7 +405,9 @@ impl Learning<'_> {
         let before = match &production {
             Some(production) => {
                 let model = Model::load(&Checkpoint::from_verified(&production.checkpoint)?, precision)?;
-                Some(self.evaluate(&model, &production.version.name, &corpus)?)
+                let digest = &production.version.manifest_digest;
+                let mut known = Corrected::open(&self.home.cache_dir(), digest, precision);
+                Some(self.evaluate(&model, &production.version.name, &corpus, &mut known)?)
             }
             None => None,
         };
@@ -470,7 +478,10 @@ impl Learning<'_> {
         let verdict = self.decide(&evidence, &version, current.as_ref())?;
         let parts = self.clock.time(Stage::Evaluate, || Ok(ReportParts::new(&assessment, &evidence, &version.name)))?;
         let (verdict, gate) = match verdict {
-            Ok(passed) => (Verdict::Promoted, passed.report().clone()),
+            Ok(passed) => {
+                corrected.save(&self.home.cache_dir(), &version.manifest_digest, precision)?;
+                (Verdict::Promoted, passed.report().clone())
+            }
             Err(rejected) => (Verdict::Refused, rejected.report().clone()),
         };
         Ok(LearnOutcome {
@@ -533,7 +544,7 @@ impl Learning<'_> {
         let cache = self.home.cache_dir();
         let prepared =
             self.clock.time(Stage::Encode, || beginning.prepare(corpus, epoch, is_new, source, &cache, progress))?;
-        let Prepared { model, train, validation, questions } = prepared;
+        let Prepared { model, train, validation, questions, function_surplus } = prepared;
         let dim = beginning.checkpoint.config().dim;
         let directory = self.run.directory().to_path_buf();
         let input = FineTuneInput {
@@ -545,6 +556,7 @@ impl Learning<'_> {
             train,
             validation,
             questions,
+            function_surplus,
             settings,
             directory: &directory,
             checkpoint_every: CHECKPOINT_EVERY,
@@ -565,9 +577,15 @@ impl Learning<'_> {
         Ok(tuned)
     }
 
-    fn evaluate(&mut self, model: &Model, version: &str, corpus: &Corpus) -> Result<Judged, Error> {
+    fn evaluate(
+        &mut self,
+        model: &Model,
+        version: &str,
+        corpus: &Corpus,
+        corrected: &mut Corrected,
+    ) -> Result<Judged, Error> {
         let progress = self.progress;
-        self.clock.time(Stage::Evaluate, || Judged::of(model, version, corpus, progress))
+        self.clock.time(Stage::Evaluate, || Judged::of(model, version, corpus, corrected, progress))
     }
 
     fn provenance(

@@ -45,6 +45,7 @@ mod calibrate;
 mod candidate;
 mod checkpoints;
 mod corpus;
+mod corrected;
 mod distilbert;
 mod document;
 mod dropout;
@@ -68,6 +69,7 @@ mod paired;
 mod poison;
 mod precision;
 mod prepare;
+mod prior;
 mod progress;
 #[cfg(test)]
 mod reference_tests;
@@ -93,7 +95,7 @@ pub use analysis::{
     Slice, SwappedText, ThresholdPoint,
 };
 pub use answers::{AnswerOutcome, AnswerScores, AnswerTraining, evaluate_answers, train_answers};
-pub use backtest::{Arm, ArmReport, Backtest, SessionPoint};
+pub use backtest::{Arm, ArmReport, Backtest, BacktestReport, SessionPoint};
 pub use document::{Document, DocumentLineage, Speed};
 pub use error::Error;
 pub use evaluate::{evaluate, evaluate_and_analyse};
@@ -103,7 +105,7 @@ pub use gate::{
 };
 pub use learn::{Counts, LearnOutcome, LearnRequest, LearnScope, Resumed, StageTime, Verdict, learn, split_examples};
 pub use lineage::learned_until;
-pub use page::page;
+pub use page::{backtest_page, page};
 pub use paired::Paired;
 pub use poison::{PoisonArm, PoisonReport, Poisoning};
 pub use precision::{PrecisionReport, compare_with_f32};

@@ -2,6 +2,7 @@
 //!
 //! *Invariant:* every text that comes from data or from people goes through [`escape`].
 
+mod curve;
 mod plots;
 
 use std::fmt::Write;
@@ -9,6 +10,8 @@ use std::fmt::Write;
 use crate::analysis::{Analysis, Change, Changes, FunctionRow, Share};
 use crate::document::{Document, DocumentLineage};
 use crate::learn::Verdict;
+
+pub use curve::backtest_page;
 
 const STYLE: &str = include_str!("page/style.css");
 /// Rows of a table that are shown at once; the others can be unfolded.

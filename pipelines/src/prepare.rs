@@ -1,7 +1,7 @@
 //! From labelled examples to what the training steps read: tokens and labels, the base's embeddings, production's
 //! logits, and what the frozen layers make of a text.
 
-use mynah_data::{Example, Source};
+use mynah_data::Example;
 use mynah_registry::{Registry, Version};
 use mynah_runtime::{Checkpoint, Labels, Model, Precision, Tokenizer};
 use std::path::Path;
@@ -15,6 +15,7 @@ use crate::distilbert::JointModel;
 use crate::error::Error;
 use crate::fine_tune::{QuestionInput, device, freeze_model};
 use crate::native::{Network, Signal};
+use crate::prior;
 use crate::progress::Progress;
 use crate::settings::TrainingSettings;
 use crate::trainee::{Objective, largest};
@@ -51,6 +52,8 @@ pub(crate) struct Prepared {
     pub validation: Vec<EncodedExample>,
     /// Questions beside the examples.
     pub questions: QuestionInput,
+    /// What the epoch has too much of, see [`crate::prior`]; empty when it is the data set.
+    pub function_surplus: Vec<f32>,
 }
 
 impl Beginning<'_> {
@@ -74,18 +77,28 @@ impl Beginning<'_> {
         for example in epoch {
             if let Some(encoded) = encode(example) {
                 train.push(encoded);
-                is_old.push(!is_new(example) && example.source != Source::Corrected);
+                is_old.push(!is_new(example));
             }
         }
         // The epoch that is kept should have the corrections right, too.
-        let judges = match self.replay {
-            Some(Replay { tokens, seed }) => {
-                balanced(corpus.dataset.validation.iter().collect(), tokens, tokens_of, seed)
+        let (new, old) = corpus.corrections.iter().partition(|example| is_new(example));
+        // How many there are must not tell in the time of a run after a conversation.
+        let judges = [(corpus.dataset.validation.iter().collect(), 2), (new, 8), (old, 8)];
+        let judges = judges.into_iter().flat_map(|(examples, share): (Vec<&Example>, usize)| match self.replay {
+            Some(Replay { tokens, seed }) => balanced(examples, tokens / share, tokens_of, seed),
+            None => examples,
+        });
+        let mut validation: Vec<EncodedExample> = judges.filter_map(encode).collect();
+        let function_surplus = match self.replay {
+            Some(_) if settings.logit_adjustment > 0.0 => {
+                let all = corpus.dataset.train.iter();
+                let rows = all.filter_map(|example| self.labels.function_id(&example.function));
+                let mut surplus = prior::surplus(&train, rows, self.labels.functions.len());
+                surplus.iter_mut().for_each(|surplus| *surplus *= settings.logit_adjustment);
+                surplus
             }
-            None => corpus.dataset.validation.iter().collect(),
+            _ => Vec::new(),
         };
-        let mut validation: Vec<EncodedExample> =
-            judges.into_iter().chain(&corpus.corrections).filter_map(encode).collect();
         let mut questions = question_input(&corpus.questions, self.checkpoint, settings, self.knows_questions)?;
         if settings.embedding_loss_weight > 0.0 {
             let anchor = anchor(registry, self.version, precision)?;
@@ -116,9 +129,10 @@ impl Beginning<'_> {
             activations.save()?;
         }
         if self.is_version && settings.distillation_weight > 0.0 {
-            self.teach(&mut train, &is_old, &network, progress)?;
+            let upper = (settings.frozen_layers > 0).then(|| Network::read(&model, settings.frozen_layers, true));
+            self.teach(&mut train, &is_old, upper.as_ref().unwrap_or(&network), progress)?;
         }
-        Ok(Prepared { model, train, validation, questions })
+        Ok(Prepared { model, train, validation, questions, function_surplus })
     }
 
     /// Adds what production says of the old texts, where it is right: the weights to start from are production's.
@@ -141,10 +155,7 @@ impl Beginning<'_> {
             if progress.is_cancelled() {
                 return Err(Error::Cancelled);
             }
-            // Each text is read from its tokens: the network has all layers.
-            let texts: Vec<EncodedExample> =
-                chunk.iter().map(|example| EncodedExample { below: None, ..(**example).clone() }).collect();
-            let batch = Batch::new(&texts.iter().collect::<Vec<_>>());
+            let batch = Batch::new(&chunk.iter().map(|example| &**example).collect::<Vec<_>>());
             let scores = network.texts(&batch, &Objective::default(), Signal::Score);
             let width = scores.functions.len() / chunk.len();
             let tag_width = scores.tags.len() / batch.words.len().max(1);

@@ -176,6 +176,7 @@ fn tune(
         train,
         epochs: settings.epochs.unwrap_or(24),
         questions: QuestionInput::default(),
+        function_surplus: Vec::new(),
         learning_rate: settings.learning_rate.unwrap_or(4e-4),
         head_learning_rate: 2e-3,
         batch_size: 4,

@@ -19,6 +19,17 @@ pub enum SessionOrder {
     Time,
 }
 
+impl SessionOrder {
+    /// The name in figures and files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClassIncremental => "class-incremental",
+            Self::Shuffled => "shuffled",
+            Self::Time => "time",
+        }
+    }
+}
+
 /// The examples of each session.
 #[derive(Clone, Debug)]
 pub struct Sessions(Vec<Vec<Example>>);

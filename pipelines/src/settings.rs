@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 pub struct TrainingSettings {
     /// Passes over the training examples; unset: between 5 and 30, so that a small data set still
-    /// gets enough steps.
+    /// gets enough steps, and between 4 and 15 in a run after a conversation.
     pub epochs: Option<usize>,
     /// Peak learning rate of the encoder; unset: chosen by the model's width, 2e-4 at 384 dimensions.
     pub learning_rate: Option<f64>,
@@ -36,6 +36,9 @@ pub struct TrainingSettings {
     pub distillation_weight: f32,
     /// What both sides' logits are divided by before they are compared.
     pub distillation_temperature: f32,
+    /// How much of the surplus of the functions that a run after a conversation sees most is taken from what it learns
+    /// (logit adjustment, arXiv 2007.07314): 1 for all of it, 0 for nothing.
+    pub logit_adjustment: f32,
     /// Largest gradient norm of one parameter tensor; larger ones are scaled down to it.
     pub gradient_clip: f32,
     /// Dropout in the encoder.
@@ -106,6 +109,7 @@ impl Default for TrainingSettings {
             start_decay: 0.0,
             distillation_weight: 1.0,
             distillation_temperature: 2.0,
+            logit_adjustment: 1.0,
             gradient_clip: 1.0,
             dropout: 0.1,
             head_dropout: 0.1,
@@ -134,10 +138,13 @@ impl Default for TrainingSettings {
 }
 
 impl TrainingSettings {
-    /// The settings of a run after a conversation, on a model of `n_layers`.
-    pub(crate) fn for_session(&self, n_layers: usize) -> Self {
+    /// The settings of a run after a conversation, on a model of `n_layers` with `examples` in an epoch.
+    pub(crate) fn for_session(&self, n_layers: usize, examples: usize) -> Self {
         let frozen = self.session_frozen_layers.unwrap_or(n_layers / 2).min(n_layers);
+        // About 200 steps: what is replayed was learned before.
+        let steps_per_epoch = examples.div_ceil(self.batch_size_for(examples)).max(1);
         Self {
+            epochs: self.epochs.or(Some(200usize.div_ceil(steps_per_epoch).clamp(4, 15))),
             frozen_layers: self.frozen_layers.max(frozen),
             freeze_embeddings: self.freeze_embeddings || frozen > 0,
             ..self.clone()
@@ -249,6 +256,16 @@ mod tests {
         assert_eq!(settings.epochs_for(320, true), 13);
         let fixed = TrainingSettings { epochs: Some(2), ..settings };
         assert_eq!(fixed.epochs_for(320, true), 2);
+    }
+
+    #[test]
+    fn a_run_after_a_conversation_is_short() {
+        let settings = TrainingSettings::default();
+        let epochs = |examples| settings.for_session(6, examples).epochs_for(examples, true);
+        assert_eq!((epochs(20), epochs(320), epochs(900), epochs(3_000)), (15, 10, 4, 4));
+        let fixed = TrainingSettings { epochs: Some(6), ..settings.clone() };
+        assert_eq!(fixed.for_session(6, 900).epochs_for(900, true), 6);
+        assert_eq!(settings.for_session(6, 900).frozen_layers, 3);
     }
 
     #[test]

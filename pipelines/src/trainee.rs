@@ -30,6 +30,8 @@ pub struct Objective {
     pub distillation_weight: f32,
     /// What both logits are divided by before they are compared.
     pub distillation_temperature: f32,
+    /// What is added to the function logits before their loss while training, see [`crate::prior`]; empty for nothing.
+    pub function_surplus: Vec<f32>,
     /// Seed of the dropout masks.
     pub seed: u64,
     /// Dropout in the encoder while training.
@@ -105,7 +107,9 @@ impl Trainee {
             head_dropout: objective.head_dropout,
         };
         let loss = match batch {
-            Mixed::Texts(batch) => autodiff::texts(&self.model, objective, batch, &options, &device).loss,
+            Mixed::Texts(batch) => {
+                autodiff::texts(&self.model, objective, batch, &options, &objective.function_surplus, &device).loss
+            }
             Mixed::Windows(batch) => autodiff::windows(&self.model, objective, batch, &options, &device).loss,
         };
         let item = JointOutput { loss: autodiff::value(loss.clone().inner()), ..batch.counted() };
@@ -122,7 +126,7 @@ impl Trainee {
             }
             None => {
                 let options = ForwardOptions::default();
-                let scores = autodiff::texts(&self.model, objective, batch, &options, &self.device());
+                let scores = autodiff::texts(&self.model, objective, batch, &options, &[], &self.device());
                 let tags = scores.tags.map(|tags| autodiff::matches(tags, &batch.tags)).unwrap_or_default();
                 (autodiff::value(scores.loss), autodiff::matches(scores.functions, &batch.functions), tags)
             }

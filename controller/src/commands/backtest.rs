@@ -1,11 +1,10 @@
 //! `mynah backtest`: what learning after every session would have come to, on a data set or on one's own log.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use mynah_data::{Example, Home, Imported, OUT_OF_SCOPE, SplitName};
-use mynah_pipelines::{Arm, ArmReport, Backtest, SessionOrder, Sessions, Verdict, split_examples};
-use serde::Serialize;
+use mynah_pipelines::{Arm, Backtest, BacktestReport, SessionOrder, Sessions, Verdict, backtest_page, split_examples};
 
 use super::Context;
 use super::import::open;
@@ -45,6 +44,9 @@ pub struct BacktestArgs {
     /// Seed of the order
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// Draw the learning curves into this page
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// An order as it is typed.
@@ -82,18 +84,6 @@ impl ArmName {
     }
 }
 
-#[derive(Debug, Serialize)]
-struct Report<'a> {
-    examples: Option<&'a str>,
-    base: &'a str,
-    order: SessionOrder,
-    sessions: usize,
-    labels: usize,
-    test: usize,
-    seed: u64,
-    arms: &'a [ArmReport],
-}
-
 /// Replays the sessions for every arm and compares them.
 ///
 /// # Errors
@@ -101,6 +91,11 @@ struct Report<'a> {
 pub fn run(context: &Context, args: &BacktestArgs, interrupt: Interrupt) -> anyhow::Result<Exit> {
     if args.sessions == 0 {
         return Err(usage("0 sessions", "at least 1"));
+    }
+    if let Some(path) = &args.html {
+        // Not to be found out after hours of training.
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        file.map_err(|error| unwritable(path, &error))?;
     }
     let Material { train, judges, test } = examples(context, args)?;
     let order = match args.order {
@@ -133,22 +128,30 @@ pub fn run(context: &Context, args: &BacktestArgs, interrupt: Interrupt) -> anyh
     }
     progress.finish();
     let name = args.examples.as_ref().and_then(|path| path.file_name()).map(|name| name.to_string_lossy());
-    let report = Report {
-        examples: name.as_deref(),
-        base: &args.base,
+    let report = BacktestReport {
+        examples: name.map(|name| name.into_owned()),
+        base: args.base.clone(),
         order,
         sessions: backtest.sessions.len(),
         labels,
         test: backtest.test.len(),
         seed: args.seed,
-        arms: &arms,
+        arms,
     };
+    if let Some(path) = &args.html {
+        std::fs::write(path, backtest_page(&report)).map_err(|error| unwritable(path, &error))?;
+        context.output.note(format_args!("the learning curves are in {}", path.display()));
+    }
     if context.output.json {
         context.output.value(&report)?;
     } else {
         print(context.output, &report)?;
     }
     Ok(Exit::Done)
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> anyhow::Error {
+    hinted(format!("cannot write {}: {error}", path.display()), "give --html a file in a directory that exists")
 }
 
 /// What the sessions give, what judges candidates, and what is asked after them; no text is in two.
@@ -204,7 +207,7 @@ fn examples(context: &Context, args: &BacktestArgs) -> anyhow::Result<Material> 
     Ok(Material { train, judges, test })
 }
 
-fn print(output: Output, report: &Report<'_>) -> anyhow::Result<()> {
+fn print(output: Output, report: &BacktestReport) -> anyhow::Result<()> {
     let percent = |share: f64| format!("{:.1}", 100.0 * share);
     output.line(format_args!(
         "{} sessions of {} labels in all; {} texts asked after each",
@@ -212,8 +215,8 @@ fn print(output: Output, report: &Report<'_>) -> anyhow::Result<()> {
     ))?;
     let mut rows = vec![std::iter::once("accuracy after".to_owned()).collect::<Vec<_>>()];
     rows[0].extend((1..=report.sessions).map(|session| session.to_string()));
-    for arm in report.arms {
-        let mut row = vec![format!("{:?}", arm.arm).to_lowercase()];
+    for arm in &report.arms {
+        let mut row = vec![arm.arm.as_str().to_owned()];
         row.extend(arm.sessions.iter().map(|point| {
             let mark = if point.verdict == Some(Verdict::Refused) { "*" } else { "" };
             format!("{}{mark}", percent(point.accuracy))
@@ -227,9 +230,9 @@ fn print(output: Output, report: &Report<'_>) -> anyhow::Result<()> {
     output.line("* refused by the gate")?;
     let names = ["", "final", "exact match", "forgetting", "backward", "promoted", "refused", "processor"];
     let mut rows = vec![names.map(String::from).to_vec()];
-    for arm in report.arms {
+    for arm in &report.arms {
         rows.push(vec![
-            format!("{:?}", arm.arm).to_lowercase(),
+            arm.arm.as_str().to_owned(),
             percent(arm.final_accuracy),
             percent(arm.final_exact_match),
             percent(arm.forgetting),

@@ -90,7 +90,14 @@ impl Network {
         let classes = self.classifier.view().bias.len();
         let targets =
             Targets { classes: &batch.functions, weights: &batch.weights, smoothing: objective.label_smoothing };
-        let mut loss = cross_entropy(&functions, classes, &targets);
+        let mut loss = match signal {
+            Signal::Learn(..) if !objective.function_surplus.is_empty() => {
+                let mut adjusted = functions.clone();
+                adjusted.chunks_exact_mut(classes).for_each(|row| add(row, &objective.function_surplus));
+                cross_entropy(&adjusted, classes, &targets)
+            }
+            _ => cross_entropy(&functions, classes, &targets),
+        };
         if objective.distillation_weight > 0.0 && !batch.teacher.is_empty() {
             let teacher = batch.teacher_of_functions();
             let distilled = distillation(&functions, classes, &teacher, objective.distillation_temperature);

@@ -92,6 +92,7 @@ fn objective() -> Objective {
         embedding_loss_weight: 0.7,
         distillation_weight: 0.5,
         distillation_temperature: 2.0,
+        function_surplus: (0..FUNCTIONS).map(|n| 0.8 - n as f32 / 2.0).collect(),
         ..Objective::default()
     }
 }
@@ -162,7 +163,7 @@ fn gradients_are_those_that_burn_finds() {
 
         let mut ours = Gradients::new(&device.clone().inner());
         let scores = network.texts(&batch, &objective, Signal::Learn(None, &mut ours));
-        let theirs = autodiff::texts(&model, &objective, &batch, &options, &device);
+        let theirs = autodiff::texts(&model, &objective, &batch, &options, &objective.function_surplus, &device);
         assert!((scores.loss - autodiff::value(theirs.loss.clone().inner())).abs() < 1e-5);
         let theirs = GradientsParams::from_grads(theirs.loss.backward(), &model);
         assert_close(&named(&model, ours.into_params()), &named(&model, theirs));

@@ -29,7 +29,7 @@ pub(super) fn interval(share: &Share) -> String {
 
 /// Confidence beside accuracy: a bar a bin, the share of examples in it below, and the diagonal of a perfect calibration.
 pub(super) fn reliability(calibration: &CalibrationReport) -> String {
-    let axes = Axes { x: (0.0, 1.0), y: (0.0, 1.0) };
+    let axes = Axes::unit();
     let mut svg = axes.open("confidence", "right");
     let total: usize = calibration.bins.iter().map(|bin| bin.n).sum();
     for bin in &calibration.bins {
@@ -60,7 +60,7 @@ pub(super) fn trade_off(points: &[ThresholdPoint], threshold: f64) -> String {
     let Some(chosen) = points.iter().min_by(|a, b| nearest(a).total_cmp(&nearest(b))) else { return String::new() };
     // The part of the curve around what was chosen; the rest falls to zero.
     let floor = (((chosen.in_scope_accuracy - 0.2) * 5.0).floor() / 5.0).clamp(0.0, 0.8);
-    let axes = Axes { x: (0.0, 1.0), y: (floor, 1.0) };
+    let axes = Axes { y: (floor, 1.0), ..Axes::unit() };
     let mut svg = axes.open("out of scope declined", "in scope right");
     let visible = points.iter().filter(|point| point.in_scope_accuracy >= floor);
     let path: Vec<String> = visible
@@ -105,12 +105,65 @@ pub(super) fn changes(changes: &Changes) -> String {
     svg
 }
 
+/// One line over the sessions.
+pub(super) struct Series<'a> {
+    /// Its name, which is also its class.
+    pub name: &'a str,
+    /// What it is after each session; none where there is nothing.
+    pub values: Vec<Option<f64>>,
+    /// Sessions whose candidate was refused, counted from 0: an open dot.
+    pub refused: Vec<usize>,
+}
+
+/// Shares from 0 to 1 after every session, a line each.
+pub(super) fn sessions(series: &[Series<'_>], y_name: &str) -> String {
+    let count = series.iter().map(|line| line.values.len()).max().unwrap_or(0);
+    if count == 0 {
+        return String::new();
+    }
+    let step = count.div_ceil(10);
+    let axes = Axes {
+        x: (1.0, (count as f64).max(2.0)),
+        x_ticks: (1..=count).step_by(step).map(|session| session as f64).collect(),
+        ..Axes::unit()
+    };
+    let mut svg = axes.open("sessions", y_name);
+    for line in series {
+        let places = line.values.iter().enumerate();
+        let places: Vec<(usize, f64)> = places.filter_map(|(session, value)| Some((session, (*value)?))).collect();
+        let at = |session: usize, value: f64| (axes.x(session as f64 + 1.0), axes.y(value));
+        let points: Vec<String> =
+            places.iter().map(|(session, value)| at(*session, *value)).map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+        let _ = write!(svg, "<polyline class=\"line {}\" points=\"{}\"/>", line.name, points.join(" "));
+        for (session, value) in places {
+            let (x, y) = at(session, value);
+            let class = if line.refused.contains(&session) { "open" } else { "dot" };
+            let _ = write!(
+                svg,
+                "<circle class=\"{class} {0}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\"><title>{0}, session {1}: {2:.1} %</title></circle>",
+                line.name,
+                session + 1,
+                100.0 * value
+            );
+        }
+    }
+    svg.push_str("</svg>");
+    svg
+}
+
 struct Axes {
     x: (f64, f64),
     y: (f64, f64),
+    /// Where the horizontal axis has numbers; quarters of it when empty.
+    x_ticks: Vec<f64>,
 }
 
 impl Axes {
+    /// Both from 0 to 1.
+    fn unit() -> Self {
+        Self { x: (0.0, 1.0), y: (0.0, 1.0), x_ticks: Vec::new() }
+    }
+
     fn x(&self, value: f64) -> f64 {
         MARGIN.0 + (SIZE.0 - MARGIN.0 - 12.0) * (value - self.x.0) / (self.x.1 - self.x.0)
     }
@@ -126,22 +179,22 @@ impl Axes {
             SIZE.0, SIZE.1
         );
         let (left, right, top, bottom) = (self.x(self.x.0), self.x(self.x.1), self.y(self.y.1), self.y(self.y.0));
-        for step in 0..=4 {
-            let share = f64::from(step) / 4.0;
-            let (x, y) = (self.x.0 + share * (self.x.1 - self.x.0), self.y.0 + share * (self.y.1 - self.y.0));
+        let quarters = |(from, to): (f64, f64)| (0..=4).map(move |step| from + f64::from(step) / 4.0 * (to - from));
+        for y in quarters(self.y) {
             let _ = write!(
                 svg,
                 "<line class=\"axis\" x1=\"{left}\" x2=\"{right}\" y1=\"{0:.1}\" y2=\"{0:.1}\"/>\
-                 <text text-anchor=\"end\" x=\"{1:.1}\" y=\"{2:.1}\">{3}</text>\
-                 <text text-anchor=\"middle\" x=\"{4:.1}\" y=\"{5:.1}\">{6}</text>",
+                 <text text-anchor=\"end\" x=\"{1:.1}\" y=\"{2:.1}\">{3}</text>",
                 self.y(y),
                 left - 6.0,
                 self.y(y) + 4.0,
                 tick(y),
-                self.x(x),
-                bottom + 16.0,
-                tick(x)
             );
+        }
+        let x_ticks = if self.x_ticks.is_empty() { quarters(self.x).collect() } else { self.x_ticks.clone() };
+        for x in x_ticks {
+            let (place, bottom) = (self.x(x), bottom + 16.0);
+            let _ = write!(svg, "<text text-anchor=\"middle\" x=\"{place:.1}\" y=\"{bottom:.1}\">{}</text>", tick(x));
         }
         let _ = write!(
             svg,

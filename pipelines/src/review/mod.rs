@@ -130,8 +130,11 @@ impl Review<'_> {
         let model = Model::load(&Checkpoint::from_verified(&production.checkpoint)?, self.precision)?;
         let new: HashSet<&str> =
             votes.iter().filter(|vote| is_new(vote)).map(|vote| vote.example.origin.as_str()).collect();
+        let (cache, version) = (self.home.cache_dir(), production.version.manifest_digest.to_string());
         let witness = Witness {
             model: &model,
+            cache: &cache,
+            version: &version,
             known: not_in_question(&self.corpus.dataset.train, &new),
             validation: not_in_question(&self.corpus.dataset.validation, &new),
             progress: self.progress,

@@ -4,6 +4,7 @@ use mynah_data::{Example, Source, Vote};
 use mynah_runtime::memory::{EmbeddingCache, Entry, Layer, Meaning};
 use mynah_runtime::{Labels, Model};
 use std::collections::HashSet;
+use std::path::Path;
 
 use super::{Judge, Neighbour, Outvoted};
 use crate::corpus::balanced;
@@ -33,6 +34,10 @@ const BATCH: usize = 64;
 pub(crate) struct Witness<'a> {
     /// The version in production.
     pub model: &'a Model,
+    /// Where the memory keeps the embeddings of what is labelled, and the version's digest by which it does; it is read only.
+    pub cache: &'a Path,
+    /// See `cache`.
+    pub version: &'a str,
     /// Examples that are not in question, of every kind.
     pub known: Vec<&'a Example>,
     /// Examples that production did not learn from.
@@ -116,7 +121,7 @@ impl Judge for Witness<'_> {
         }
         let known = balanced(self.known.clone(), COMPARED, |_| 1, SEED);
         let entries: Vec<Entry> = known.iter().map(|example| Entry::from((*example).clone())).collect();
-        let mut cache = EmbeddingCache::in_memory(self.model.dim());
+        let mut cache = EmbeddingCache::open(self.cache, self.version, self.model.precision(), self.model.dim());
         let layer = Layer::build(entries, self.model, &mut cache, None);
         for (number, best) in sure.iter().enumerate().filter_map(|(number, best)| Some((number, (*best)?))) {
             if self.progress.is_cancelled() {
