@@ -124,13 +124,32 @@ fn last_words<'a, K: Eq + Hash>(
 }
 
 /// Reads the turns that somebody has an opinion on; the others need no memory.
+///
+/// An opinion names the session of its turn, so that mostly a few files are read and not the whole log.
 fn turns_of(log: &Log, opinions: &[FeedbackRecord]) -> Result<HashMap<String, InteractionRecord>> {
     let wanted: HashSet<&str> = opinions.iter().map(|opinion| opinion.interaction.as_str()).collect();
+    let sessions: HashSet<&str> = opinions.iter().map(|opinion| opinion.session.as_str()).collect();
     let mut turns = HashMap::new();
-    if wanted.is_empty() {
-        return Ok(turns);
+    for session in sessions {
+        match log.records_of(session) {
+            Ok(records) => keep_wanted(records, &wanted, &mut turns)?,
+            Err(Error::UnknownSession { .. }) => {}
+            Err(error) => return Err(error),
+        }
     }
-    for record in log.records()? {
+    if turns.len() < wanted.len() {
+        // Somebody wrote another session there, or none that is left.
+        keep_wanted(log.records()?, &wanted, &mut turns)?;
+    }
+    Ok(turns)
+}
+
+fn keep_wanted(
+    records: impl Iterator<Item = Result<Record>>,
+    wanted: &HashSet<&str>,
+    turns: &mut HashMap<String, InteractionRecord>,
+) -> Result<()> {
+    for record in records {
         match record {
             Ok(Record::Interaction(turn)) if wanted.contains(turn.id.as_str()) => {
                 turns.insert(turn.id.clone(), turn);
@@ -139,7 +158,7 @@ fn turns_of(log: &Log, opinions: &[FeedbackRecord]) -> Result<HashMap<String, In
             Err(error) => return Err(error),
         }
     }
-    Ok(turns)
+    Ok(())
 }
 
 fn is_approval(label: &Label) -> bool {

@@ -6,12 +6,13 @@
 //!
 //! Invariant: an answer is words of a file, and its file and line are known.
 
+mod listing;
 mod passages;
 mod reading;
 
 use std::path::Path;
 
-pub(crate) use passages::for_each_file;
+pub(crate) use listing::Listing;
 pub use passages::{Passage, read_directory};
 pub use reading::PassageAnswer;
 pub(crate) use reading::{READ_PASSAGES, ReadingThresholds, read};

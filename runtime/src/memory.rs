@@ -9,6 +9,7 @@
 
 mod cache;
 mod layer;
+mod pages;
 mod prototypes;
 mod rows;
 mod sketches;
@@ -102,6 +103,11 @@ impl Memory {
         self.len() == 0
     }
 
+    /// Whether a function is remembered, by an example or its description.
+    pub(crate) fn has_functions(&self) -> bool {
+        self.fixed.has_functions() || self.live.has_functions()
+    }
+
     /// An entry by its number.
     pub fn entry(&self, number: usize) -> Option<&Entry> {
         match number.checked_sub(self.fixed.len()) {
@@ -181,6 +187,20 @@ mod tests {
         assert_ne!(key("wake me at 7"), key("wake me at 8"));
         assert_eq!(key("?!"), "?!");
         assert_eq!(key(""), "");
+    }
+
+    #[test]
+    fn a_memory_has_functions_when_either_layer_has() {
+        let layer = |meaning| {
+            let entry = Entry { meaning, ..entry("a", Source::Written) };
+            Arc::new(Layer::from_embeddings(vec![entry], vec![1.0, 0.0]))
+        };
+        let answer = || layer(Meaning::Answer("b".into()));
+        let call = || layer(Meaning::Function { name: "f".into(), slots: Vec::new() });
+        assert!(!Memory::new(answer(), answer()).has_functions());
+        assert!(Memory::new(call(), answer()).has_functions());
+        assert!(Memory::new(answer(), call()).has_functions());
+        assert!(Memory::new(layer(Meaning::Description("f".into())), answer()).has_functions());
     }
 
     #[test]

@@ -248,3 +248,29 @@ proptest! {
         let _ = parse_inline(&text);
     }
 }
+
+#[test]
+fn the_turn_of_an_opinion_is_found_in_whatever_session_it_lies() {
+    let (_directory, home) = home();
+    let log = Log::open(&home);
+    let mut said = log.start_session("test").unwrap();
+    let mut other = log.start_session("test").unwrap();
+    let turns = [say(&mut said, "who feeds the cat"), say(&mut said, "who waters the flowers")];
+    // The second names a session that has no such turn, the third one that there is not.
+    let sessions = [said.id(), other.id(), "s_0"].map(str::to_owned);
+    for (turn, session) in turns.iter().cycle().zip(&sessions) {
+        let opinion = mynah_data::FeedbackRecord {
+            id: mynah_data::new_feedback_id(),
+            interaction: turn.clone(),
+            session: session.clone(),
+            at: jiff::Timestamp::now(),
+            rating: None,
+            correction: Some(Correction::Answer { answer: format!("Anna, says {session}.") }),
+        };
+        other.append(&Record::Feedback(opinion)).unwrap();
+        let answers = labelled(&log).unwrap().answers;
+        let last = answers.last().expect("an answer");
+        assert_eq!((&last.origin, last.answer.as_str()), (turn, format!("Anna, says {session}.").as_str()));
+    }
+    assert_eq!(labelled(&log).unwrap().answers.len(), 2);
+}

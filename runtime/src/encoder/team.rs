@@ -63,6 +63,8 @@ struct Free {
     threads: usize,
     boards: Vec<usize>,
     helpers: Vec<usize>,
+    /// Callers that wait for a thread. A notification that nobody waits for is a system call all the same.
+    waiting: usize,
 }
 
 /// Helpers for several callers.
@@ -199,7 +201,7 @@ impl Pool {
             boards: (0..threads).map(|_| Board::new()).collect(),
             desks: (1..threads).map(|_| desk()).collect(),
         });
-        let free = Free { threads, boards: (0..threads).collect(), helpers: (0..threads - 1).collect() };
+        let free = Free { threads, boards: (0..threads).collect(), helpers: (0..threads - 1).collect(), waiting: 0 };
         let mut pool = Self { shared, helpers: Vec::new(), free: Mutex::new(free), returned: Condvar::new() };
         for index in 0..threads - 1 {
             let shared = Arc::clone(&pool.shared);
@@ -224,7 +226,9 @@ impl Pool {
                 Some(board) => free.boards.push(board),
                 None => {}
             }
+            free.waiting += 1;
             free = self.returned.wait(free).unwrap_or_else(PoisonError::into_inner);
+            free.waiting -= 1;
         };
         free.threads -= 1;
         let mut team = Team { pool: Some((self, board)), helpers: 0 };
@@ -307,8 +311,11 @@ impl Drop for Team<'_> {
             pool.assign(helper, NOTHING);
             free.helpers.push(helper);
         }
+        let waited_for = free.waiting > 0;
         drop(free);
-        pool.returned.notify_all();
+        if waited_for {
+            pool.returned.notify_all();
+        }
     }
 }
 

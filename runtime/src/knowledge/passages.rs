@@ -1,16 +1,15 @@
 //! Cutting files into passages and passages into sentences.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use super::listing::Listing;
 
 /// Bytes of a file that are read; a book has about one million.
 const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Words of a passage at most; longer paragraphs are cut between sentences.
 const MAX_PASSAGE_WORDS: usize = 120;
-
-/// How deep directories are followed.
-const MAX_DEPTH: usize = 4;
 
 /// A paragraph with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,9 +28,7 @@ pub struct Passage {
 
 /// Reads all `*.md` and `*.txt` files, in the order of their names; what cannot be read is told in the second part.
 pub fn read_directory(directory: &Path) -> (Vec<Passage>, Vec<String>) {
-    let mut files = Vec::new();
-    let mut problems = Vec::new();
-    collect(directory, MAX_DEPTH, &mut files, &mut problems);
+    let Listing { mut files, mut problems, .. } = Listing::of(directory);
     files.sort();
     let mut passages = Vec::new();
     for path in files {
@@ -42,33 +39,6 @@ pub fn read_directory(directory: &Path) -> (Vec<Passage>, Vec<String>) {
         }
     }
     (passages, problems)
-}
-
-/// Calls `each` for every file that [`read_directory`] would read, in any order; what cannot be listed is left out.
-pub(crate) fn for_each_file(directory: &Path, mut each: impl FnMut(&Path)) {
-    let mut files = Vec::new();
-    collect(directory, MAX_DEPTH, &mut files, &mut Vec::new());
-    files.iter().for_each(|path| each(path));
-}
-
-fn collect(directory: &Path, depth: usize, files: &mut Vec<PathBuf>, problems: &mut Vec<String>) {
-    let entries = match std::fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
-        Err(error) => return problems.push(format!("cannot read {}: {error}", directory.display())),
-    };
-    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        let text = path
-            .extension()
-            .is_some_and(|ending| ["md", "markdown", "txt"].iter().any(|known| ending.eq_ignore_ascii_case(known)));
-        match () {
-            () if hidden => {}
-            () if path.is_dir() && depth > 0 => collect(&path, depth - 1, files, problems),
-            () if text && path.is_file() => files.push(path),
-            () => {}
-        }
-    }
 }
 
 fn read(path: &Path) -> std::io::Result<String> {

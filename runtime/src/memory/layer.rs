@@ -37,6 +37,7 @@ pub struct Layer {
     sketches: Sketches,
     exact: HashMap<String, usize>,
     prototypes: Prototypes,
+    has_functions: bool,
 }
 
 /// Tells how many of the texts that have to be embedded are: done, and in all.
@@ -82,7 +83,12 @@ impl Layer {
             .map(|(number, key)| (key, number))
             .collect();
         let (sketches, prototypes) = (Sketches::of(&embeddings), Prototypes::of(&entries, &embeddings));
-        Self { entries, embeddings, sketches, exact, prototypes }
+        let has_functions = entries.iter().any(|entry| !matches!(entry.meaning, Meaning::Answer(_)));
+        Self { entries, embeddings, sketches, exact, prototypes, has_functions }
+    }
+
+    pub(super) fn has_functions(&self) -> bool {
+        self.has_functions
     }
 
     /// How many sentences there are.

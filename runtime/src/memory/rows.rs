@@ -2,6 +2,8 @@
 //!
 //! The largest number of a row is 32,767 steps from zero, so a cosine similarity is off by less than 1e-5.
 
+use super::pages;
+
 /// Rows of `dim` numbers.
 ///
 /// # Shapes
@@ -20,7 +22,7 @@ impl Rows {
 
     /// Rows of zeros, to be set one by one.
     pub fn zeros(rows: usize, dim: usize) -> Self {
-        Self { dim, scales: vec![0.0; rows], numbers: vec![0; rows * dim] }
+        Self { dim, scales: vec![0.0; rows], numbers: pages::zeros(rows * dim) }
     }
 
     /// # Shapes
@@ -88,6 +90,19 @@ impl Rows {
         similarities
     }
 
+    /// Asks for where a row begins.
+    #[inline(always)]
+    fn prefetch_first(&self, index: u32) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(first) = self.row(index as usize).first() {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: a hint about memory that is ours; it reads nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(first).cast()) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = index;
+    }
+
     /// Asks for a row that will be read soon: rows that are picked here and there are mostly in no cache.
     #[inline(always)]
     fn prefetch(&self, index: Option<&u32>) {
@@ -115,6 +130,8 @@ fn compare_avx2(rows: &Rows, indices: &[u32], query: &[f32], similarities: &mut 
 #[inline(always)]
 fn compare(rows: &Rows, indices: &[u32], query: &[f32], similarities: &mut [f32]) {
     const AHEAD: usize = 4;
+    // The first of a row finds its page; the others can follow only then.
+    indices.iter().for_each(|index| rows.prefetch_first(*index));
     for (at, (index, similarity)) in indices.iter().zip(similarities).enumerate() {
         rows.prefetch(indices.get(at + AHEAD));
         *similarity = rows.scales[*index as usize] * dot(rows.row(*index as usize), query);

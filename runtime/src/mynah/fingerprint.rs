@@ -1,7 +1,7 @@
 //! A cheap look at everything the loaded state was made from: has any of it changed?
 //!
-//! A few `stat` calls and one small directory, so that it can be done at every reply: a large `knowledge/` is listed at
-//! most once a second. New labels in the log would cost
+//! A few `stat` calls, so that it can be done at every reply: `knowledge/` is listed again only when one of its directories
+//! changed, and a large one is looked at once a second at most. New labels in the log would cost
 //! a listing; instead, every opinion that a [`super::Mynah`] takes adds a byte to `cache/labels.count`, whose length all
 //! processes compare. Deleting the cache only makes them look again.
 
@@ -16,7 +16,7 @@ use mynah_data::Home;
 use mynah_registry::Registry;
 
 use super::{Inner, MynahError, Warning};
-use crate::knowledge::for_each_file;
+use crate::knowledge::Listing;
 
 /// What a file looked like; `None` when there was none.
 type Stamp = Option<(Option<SystemTime>, u64)>;
@@ -43,29 +43,31 @@ pub(super) struct KnowledgeLook {
     last: Mutex<Option<Look>>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Look {
     at: Instant,
-    files: usize,
+    listing: Listing,
     print: u64,
 }
 
 impl KnowledgeLook {
     fn print(&self, directory: &Path) -> u64 {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(look) = last.filter(|look| look.files > CHEAP_FILES && look.at.elapsed() < LOOK_EVERY) {
+        if let Some(look) = last.as_ref()
+            && look.listing.files.len() > CHEAP_FILES
+            && look.at.elapsed() < LOOK_EVERY
+        {
             return look.print;
         }
-        let mut files = 0;
-        let mut print = 0u64;
-        for_each_file(directory, |path| {
+        let known = last.take().map(|look| look.listing).filter(Listing::holds);
+        let listing = known.unwrap_or_else(|| Listing::of(directory));
+        // The order in which a directory is listed means nothing.
+        let print = listing.files.iter().fold(0_u64, |print, path| {
             let mut hasher = DefaultHasher::new();
             (path, stamp(path)).hash(&mut hasher);
-            files += 1;
-            // The order in which a directory is listed means nothing.
-            print = print.wrapping_add(hasher.finish());
+            print.wrapping_add(hasher.finish())
         });
-        *last = Some(Look { at: Instant::now(), files, print });
+        *last = Some(Look { at: Instant::now(), listing, print });
         print
     }
 }

@@ -102,6 +102,11 @@ impl Loaded {
         names
     }
 
+    /// Whether there is anything that a text could call: without, whatever is understood of one is no call.
+    pub fn knows_functions(&self) -> bool {
+        self.model.has_functions() || self.memory.has_functions()
+    }
+
     /// Weighs everything that is known about a text.
     pub fn understand(&self, text: &str, prediction: Prediction) -> Understanding<'_> {
         let neighbour = |entry: usize, similarity: f32| {

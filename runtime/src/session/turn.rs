@@ -23,7 +23,6 @@ use crate::functions::{Call, Draft};
 use crate::memory::{Entry, Meaning, head};
 use crate::mynah::{FunctionHandler, Loaded, Understanding};
 use crate::policy::Policy;
-use several::Predicted;
 
 const NOTHING_SAID: &str = "I didn't catch any words. What can I do for you?";
 const GIVEN_UP: &str = "All right, never mind.";
@@ -104,15 +103,14 @@ impl Turn<'_> {
         if let (Pending::Confirmation { draft }, Some(true)) = (&self.context.pending, yes_or_no(self.text)) {
             return self.confirmed(draft);
         }
-        let mut predicted = self.predict();
-        let understanding = self.loaded.understand(self.text, std::mem::take(&mut predicted.whole));
+        let understanding = self.understand();
         if is_never_mind(self.text) && understanding.evidence.exact.is_none() {
             return self.said(GIVEN_UP, ReplyKind::Cancel, "the person gave up", self.context.with(Pending::Nothing));
         }
         let mut outcome = self
             .courtesy(&understanding)
             .or_else(|| self.in_context(&understanding))
-            .or_else(|| self.several_calls(predicted, &understanding))
+            .or_else(|| self.several_calls(&understanding))
             .unwrap_or_else(|| self.alone(&understanding));
         let said = std::mem::take(&mut outcome.why);
         outcome.why =
@@ -156,8 +154,8 @@ impl Turn<'_> {
     }
 
     /// Several calls in one turn; `None` when it is about one thing.
-    fn several_calls(&self, predicted: Predicted<'_>, understanding: &Understanding) -> Option<Outcome> {
-        let drafts = self.several(predicted, understanding)?;
+    fn several_calls(&self, understanding: &Understanding) -> Option<Outcome> {
+        let drafts = self.several(understanding)?;
         let (first, waiting) = drafts.split_first()?;
         let names: Vec<&str> = drafts.iter().map(|draft| draft.function.as_str()).collect();
         let why = format!("the turn asks for {}", names.join(", then "));

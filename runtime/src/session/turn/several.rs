@@ -2,7 +2,8 @@
 //!
 //! A turn is cut at conjunctions and punctuation only where every part is understood as a call by itself, surely, and the whole
 //! is not better as one: what a single argument says ("play rock and roll", "remind me to buy milk and call mum") is never cut.
-//! A turn without a conjunction costs nothing; the parts of one that has some are predicted in one batch with the whole.
+//! A turn without a conjunction costs nothing, nor does one that something before it decides; the parts of the others are
+//! predicted in one batch.
 //!
 //! Invariant: the parts are stretches of the turn's text in its order, and the slots of their calls count through that text.
 
@@ -12,7 +13,6 @@ use super::linked::offset;
 use crate::decision::{Decider, Decision};
 use crate::functions::{Argument, Draft};
 use crate::memory::{Meaning, head};
-use crate::model::Prediction;
 use crate::mynah::{Mynah, Understanding};
 use crate::normalise::is_recognisable;
 
@@ -50,9 +50,8 @@ impl Mynah {
             text,
             context: &context,
         };
-        let mut predicted = turn.predict();
-        let whole = loaded.understand(text, std::mem::take(&mut predicted.whole));
-        if let Some(drafts) = turn.several(predicted, &whole) {
+        let whole = turn.understand();
+        if let Some(drafts) = turn.several(&whole) {
             return drafts.into_iter().map(|draft| draft.function).collect();
         }
         match whole.decision {
@@ -62,56 +61,27 @@ impl Mynah {
     }
 }
 
-/// What follows from a turn's text: the prediction of the whole, and of its parts.
-pub(super) struct Predicted<'a> {
-    pub whole: Prediction,
-    parts: Vec<(&'a str, usize, usize, Prediction)>,
-    breaks: usize,
-}
+/// A stretch of the text that may be a wish: its first and last piece.
+type Place<'a> = (&'a str, usize, usize);
 
 impl<'t> Turn<'t> {
-    /// Predicts the text, together with the parts that it may be cut into.
-    pub(super) fn predict(&self) -> Predicted<'t> {
-        let text = head(self.text);
-        let pieces = pieces(text);
-        if pieces.len() < 2 {
-            return Predicted { whole: self.loaded.model.predict(text), parts: Vec::new(), breaks: 0 };
-        }
-        let mut places = Vec::new();
-        for first in 0..pieces.len() {
-            for last in first..pieces.len() {
-                let part = &text[pieces[first].0..pieces[last].1];
-                if (first, last) != (0, pieces.len() - 1) && part.split_whitespace().nth(MIN_PART_WORDS - 1).is_some() {
-                    places.push((part, first, last));
-                }
-            }
-        }
-        // "wake me at seven, please": one of the two parts is too short to be a wish.
-        let (begins, ends) =
-            (|(_, first, _): &(_, usize, _)| *first == 0, |(_, _, last): &(_, _, usize)| *last + 1 == pieces.len());
-        if !places.iter().any(begins) || !places.iter().any(ends) {
-            places.clear();
-        }
-        if places.is_empty() {
-            return Predicted { whole: self.loaded.model.predict(text), parts: Vec::new(), breaks: 0 };
-        }
-        let texts: Vec<&str> = std::iter::once(text).chain(places.iter().map(|(text, ..)| *text)).collect();
-        let mut predictions = self.loaded.model.predict_batch(&texts).into_iter();
-        let whole = predictions.next().unwrap_or_default();
-        let parts = places.into_iter().zip(predictions).map(|((text, first, last), one)| (text, first, last, one));
-        Predicted { whole, parts: parts.collect(), breaks: pieces.len() - 1 }
+    /// What is understood of the text as one.
+    pub(super) fn understand(&self) -> Understanding<'t> {
+        self.loaded.understand(self.text, self.loaded.model.predict(head(self.text)))
     }
 
     /// The calls of a turn that asks for several, in order; `None` when it is one wish.
-    pub(super) fn several(&self, predicted: Predicted<'t>, whole: &Understanding) -> Option<Vec<Draft>> {
-        if predicted.parts.is_empty() || whole.evidence.exact.is_some() {
+    pub(super) fn several(&self, whole: &Understanding) -> Option<Vec<Draft>> {
+        // Without any function no part can be a call, and predicting them all costs as much as the whole did.
+        if whole.evidence.exact.is_some() || !self.loaded.knows_functions() {
             return None;
         }
-        let breaks = predicted.breaks;
-        let parts: Vec<Part<'_>> = predicted
-            .parts
+        let (places, breaks) = places(head(self.text))?;
+        let texts: Vec<&str> = places.iter().map(|(text, ..)| *text).collect();
+        let parts: Vec<Part<'_>> = places
             .into_iter()
-            .map(|(text, first, last, prediction)| {
+            .zip(self.loaded.model.predict_batch(&texts))
+            .map(|((text, first, last), prediction)| {
                 let understanding = self.loaded.understand(text, prediction);
                 Part { text, first, last, understanding }
             })
@@ -281,6 +251,24 @@ fn first_word(text: &str) -> Option<String> {
     words.into_iter().find(|word| !SMALL.contains(&word.as_str()))
 }
 
+/// The parts that a text may be cut into, and at how many breaks; `None` when it is one.
+fn places(text: &str) -> Option<(Vec<Place<'_>>, usize)> {
+    let pieces = pieces(text);
+    let end = pieces.len().checked_sub(1).filter(|breaks| *breaks > 0)?;
+    let mut places = Vec::new();
+    for first in 0..=end {
+        for last in first..=end {
+            let part = &text[pieces[first].0..pieces[last].1];
+            if (first, last) != (0, end) && part.split_whitespace().nth(MIN_PART_WORDS - 1).is_some() {
+                places.push((part, first, last));
+            }
+        }
+    }
+    // "wake me at seven, please": one of the two parts is too short to be a wish.
+    let whole = places.iter().any(|(_, first, _)| *first == 0) && places.iter().any(|(_, _, last)| *last == end);
+    whole.then_some((places, end))
+}
+
 /// The byte ranges between the places where a text may be cut; one piece when there is none, or too many.
 fn pieces(text: &str) -> Vec<(usize, usize)> {
     const JOINING: [&str; 6] = ["and", "then", "also", "plus", "afterwards", "&"];
@@ -322,6 +310,17 @@ fn words(text: &str) -> impl Iterator<Item = (usize, usize)> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_text_is_cut_only_where_every_part_could_be_a_wish() {
+        let texts = |text| {
+            places(text).map(|(places, breaks)| (places.into_iter().map(|(text, ..)| text).collect::<Vec<_>>(), breaks))
+        };
+        assert_eq!(texts("lights off and play music"), Some((vec!["lights off", "play music"], 1)));
+        assert_eq!(texts("lights off"), None);
+        assert_eq!(texts("wake me at seven, please"), None, "the last part is one word");
+        assert_eq!(texts(""), None);
+    }
 
     fn cut(text: &str) -> Vec<&str> {
         pieces(text).into_iter().map(|(start, end)| &text[start..end]).collect()
