@@ -89,6 +89,7 @@ mod swap;
 mod trainee;
 mod weights;
 mod windows;
+mod wordings;
 
 pub use analysis::{
     Analysis, ArgumentRow, CalibrationReport, Change, Changes, Confusion, FunctionRow, Probe, ReliabilityBin, Share,
@@ -121,3 +122,4 @@ pub use settings::{GateSettings, TrainingSettings};
 pub use simulate::{SimulatedCase, SimulatedGate, Simulation, simulate_gate};
 pub use squad::{Nearness, nearness};
 pub use steps::{StepShape, time_steps};
+pub use wordings::{BeforeAfter, Wordings, WordingsReport};

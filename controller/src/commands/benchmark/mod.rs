@@ -3,8 +3,10 @@
 //! One module a subcommand, with its flags. They take files and model directories; only `understanding` looks at the home.
 
 pub mod answers;
+pub mod corrections;
 pub mod dialogue;
 pub mod few_shot;
+mod homes;
 pub mod poison;
 pub mod respond;
 pub mod retrieval;
@@ -48,6 +50,13 @@ pub enum BenchmarkCommand {
         Example:\n  mynah benchmark dialogue --data ./data --json"
     )]
     Dialogue(dialogue::DialogueArgs),
+    /// What corrections are worth in other wordings, and what they cost elsewhere
+    #[command(
+        after_help = "Trains a first version on --known examples, corrects --corrections of those that it gets wrong in a session, learns\n\
+        them as after a conversation, and asks what means nearly the same; --rounds times, each from the first version. Needs no home.\n\n\
+        Example:\n  mynah benchmark corrections --examples clinc150.jsonl.gz --split valid --json"
+    )]
+    Corrections(corrections::CorrectionsArgs),
     /// What flipped labels do to a version, with and without holding doubtful ones back
     #[command(
         after_help = "Trains a first version on --known examples, then says --labels others in sessions, some with another function than\n\
@@ -119,6 +128,7 @@ pub fn run(context: &Context, command: &BenchmarkCommand, interrupt: Interrupt) 
         BenchmarkCommand::Dialogue(args) => dialogue::run(context, args),
         BenchmarkCommand::FewShot(args) => few_shot::run(context, args, &interrupt),
         BenchmarkCommand::Understanding(args) => understanding::run(context, args, &interrupt),
+        BenchmarkCommand::Corrections(args) => corrections::run(context, args, interrupt),
         BenchmarkCommand::Poison(args) => poison::run(context, args, interrupt),
         BenchmarkCommand::Answers(args) => answers::run(output, args, interrupt),
         BenchmarkCommand::Retrieval(args) => retrieval::run(output, args, &interrupt),

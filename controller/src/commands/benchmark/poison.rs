@@ -3,22 +3,18 @@
 //! A home of its own learns a part of the file's training examples; others of them are then said in sessions, some with
 //! another function than theirs, and learned as after a conversation.
 
-use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
-use mynah_data::{Example, Home, ImportOptions, Imported, SplitName};
+use mynah_data::{Example, Home};
 use mynah_pipelines::{PoisonArm, PoisonReport, Poisoning};
-use mynah_registry::Digest;
 use serde::Serialize;
-use serde_json::json;
 
-use crate::base::{self, Base};
+use super::homes::{copy, examples, learn_first, prepare};
+use crate::base::Base;
 use crate::commands::Context;
-use crate::commands::import::open;
 use crate::failure::{Exit, hinted, usage};
 use crate::interrupt::Interrupt;
-use crate::learning::{self, Scope, Task};
 use crate::output::{percent, table};
 use crate::progress::RunProgress;
 
@@ -74,7 +70,7 @@ pub fn run(context: &Context, args: &PoisonArgs, interrupt: Interrupt) -> anyhow
             "for example --flipped 0.05 --per-session 20",
         ));
     }
-    let (mut train, test, name) = examples(args)?;
+    let (mut train, test, name) = examples(&args.examples, &args.split, args.seed)?;
     let labels = train.split_off(args.known.min(train.len()));
     let labels: Vec<Example> = labels.into_iter().take(args.labels).collect();
     if labels.is_empty() || test.is_empty() {
@@ -132,72 +128,4 @@ pub fn run(context: &Context, args: &PoisonArgs, interrupt: Interrupt) -> anyhow
         context.output.line(line)?;
     }
     Ok(Exit::Done)
-}
-
-/// The training examples in an order that the seed chooses, what is asked, and the file's name; no text is in both.
-fn examples(args: &PoisonArgs) -> anyhow::Result<(Vec<Example>, Vec<Example>, String)> {
-    let asked = args.split.parse::<SplitName>().map_err(|error| usage(error.to_string(), error.hint()))?;
-    let (reader, name) = open(&args.examples)?;
-    let (mut train, mut test) = (Vec::new(), Vec::new());
-    for record in mynah_data::read_examples(reader, &name, None) {
-        let Ok(Imported::Example(example)) = record else { continue };
-        match example.split.unwrap_or_else(|| mynah_data::split_of(&example)) {
-            SplitName::Train => train.push(example),
-            split if split == asked => test.push(example),
-            _ => {}
-        }
-    }
-    let asked: HashSet<String> = test.iter().map(|example| mynah_data::normalise(&example.text)).collect();
-    let mut said = HashSet::new();
-    // A text that comes twice would be known already when it is said.
-    train.retain(|example| {
-        let text = mynah_data::normalise(&example.text);
-        !asked.contains(&text) && said.insert(text)
-    });
-    train.sort_by_cached_key(|example| Digest::of(format!("{}\n{}", args.seed, example.text).as_bytes()));
-    Ok((train, test, name))
-}
-
-/// A home with a base, the known examples, and those that are asked as its held-out ones.
-fn prepare(context: &Context, base: &Base, known: &[Example], test: &[Example]) -> anyhow::Result<()> {
-    context.home.create()?;
-    base::register(context, &context.new_registry()?, base)?;
-    let line = |example: &Example, split: Option<&str>| {
-        let (text, intent, slots) = (&example.text, &example.function, &example.slots);
-        format!("{}\n", json!({"text": text, "intent": intent, "slots": slots, "split": split}))
-    };
-    // Without a validation split of its own, the home takes one from what is to be trained on.
-    let lines: String = known
-        .iter()
-        .map(|example| line(example, Some("train")))
-        .chain(test.iter().map(|example| line(example, Some("test"))))
-        .collect();
-    let options = ImportOptions { fault: context.fault.clone(), ..ImportOptions::default() };
-    mynah_data::import(&context.home, Box::new(std::io::Cursor::new(lines.into_bytes())), "known.jsonl", &options)?;
-    Ok(())
-}
-
-/// Puts a first version into production, whatever the gate thinks of it: it is what the arms start from.
-fn learn_first(context: &Context, progress: &RunProgress) -> anyhow::Result<()> {
-    let outcome = learning::outcome(context, &Task { trigger: "benchmark", scope: Scope::default() }, progress)?;
-    let registry = context.registry()?;
-    if registry.production()?.is_none() {
-        let version = registry.version(outcome["version"].as_str().unwrap_or_default())?;
-        registry.promote(&version, None, serde_json::Value::Null, &context.author("where a benchmark starts"))?;
-    }
-    Ok(())
-}
-
-fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(to)?;
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy(&entry.path(), &target)?;
-        } else {
-            std::fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
 }
