@@ -291,6 +291,7 @@ impl Backtest {
             training: match arm {
                 Arm::Naive => TrainingSettings {
                     replay_tokens: 0,
+                    replay_share: 0.0,
                     distillation_weight: 0.0,
                     session_frozen_layers: Some(0),
                     hold_back: false,

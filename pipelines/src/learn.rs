@@ -16,7 +16,7 @@ use crate::background;
 use crate::calibrate::calibrate;
 use crate::candidate::{Candidate, Provenance};
 use crate::checkpoints::CHECKPOINT_EVERY;
-use crate::corpus::{Corpus, Replay};
+use crate::corpus::{Corpus, Replay, tokens_of};
 use crate::corrected::Corrected;
 use crate::error::Error;
 use crate::fine_tune::{FineTuneInput, FineTuned, fine_tune};
@@ -240,6 +240,9 @@ fn check(settings: &TrainingSettings) -> Result<(), Error> {
     if !(0.0..=2.0).contains(&settings.logit_adjustment) {
         return refuse("logit_adjustment", settings.logit_adjustment.to_string(), "between 0 and 2");
     }
+    if !(0.0..=100.0).contains(&settings.replay_share) {
+        return refuse("replay_share", settings.replay_share.to_string(), "between 0 and 100");
+    }
     for (key, value) in [("dropout", settings.dropout), ("head_dropout", settings.head_dropout)] {
         if !(0.0..1.0).contains(&value) {
             return refuse(key, value.to_string(), "at least 0 and below 1");
@@ -353,8 +356,11 @@ impl Learning<'_> {
         }
         let is_session = is_version && self.request.scope == LearnScope::New;
         let settings = &self.request.training;
-        let replay =
-            is_session.then_some(Replay { tokens: settings.replay_tokens, seed: replay_seed(&dataset_digest) });
+        let replay = is_session.then(|| {
+            let new: usize = corpus.dataset.train.iter().filter(|example| is_new(example)).map(tokens_of).sum();
+            let tokens = settings.replay_tokens.max((settings.replay_share * new as f64) as usize);
+            Replay { tokens, seed: replay_seed(&dataset_digest) }
+        });
         let limit = if is_session { swap::SESSION_LIMIT } else { swap::LIMIT };
         let mut epoch = training_examples(&corpus, replay, is_new, settings, limit);
         session_weight::cap(&mut epoch, &corpus.votes, settings.session_share, |name| {

@@ -85,7 +85,7 @@ impl Beginning<'_> {
         // How many there are must not tell in the time of a run after a conversation.
         let judges = [(corpus.dataset.validation.iter().collect(), 2), (new, 8), (old, 8)];
         let judges = judges.into_iter().flat_map(|(examples, share): (Vec<&Example>, usize)| match self.replay {
-            Some(Replay { tokens, seed }) => balanced(examples, tokens / share, tokens_of, seed),
+            Some(Replay { seed, .. }) => balanced(examples, settings.replay_tokens / share, tokens_of, seed),
             None => examples,
         });
         let mut validation: Vec<EncodedExample> = judges.filter_map(encode).collect();

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 pub struct TrainingSettings {
     /// Passes over the training examples; unset: between 5 and 30, so that a small data set still
-    /// gets enough steps, and between 4 and 15 in a run after a conversation.
+    /// gets enough steps, and between 2 and 15 in a run after a conversation.
     pub epochs: Option<usize>,
     /// Peak learning rate of the encoder; unset: chosen by the model's width, 2e-4 at 384 dimensions.
     pub learning_rate: Option<f64>,
@@ -65,6 +65,8 @@ pub struct TrainingSettings {
     /// Tokens of older examples that are trained on again in a run after a conversation, balanced over the functions. The
     /// time of such a run depends on this and on what is new, not on how much there is.
     pub replay_tokens: usize,
+    /// Tokens of older examples for each token of what is new, where that comes to more than `replay_tokens`.
+    pub replay_share: f64,
     /// Epochs without a better validation score after which training stops.
     pub patience: usize,
     /// How often an older correction is seen in one epoch, at most; new ones are seen up to 12 times. Together they are no
@@ -121,6 +123,7 @@ impl Default for TrainingSettings {
             frozen_layers: 0,
             session_frozen_layers: None,
             replay_tokens: 8_192,
+            replay_share: 2.0,
             patience: 4,
             correction_repeats: 6,
             hold_back: true,
@@ -141,10 +144,11 @@ impl TrainingSettings {
     /// The settings of a run after a conversation, on a model of `n_layers` with `examples` in an epoch.
     pub(crate) fn for_session(&self, n_layers: usize, examples: usize) -> Self {
         let frozen = self.session_frozen_layers.unwrap_or(n_layers / 2).min(n_layers);
-        // About 200 steps: what is replayed was learned before.
+        // About 200 steps: what is replayed was learned before. Where there is much, two passes over more of it are worth more
+        // than four over less.
         let steps_per_epoch = examples.div_ceil(self.batch_size_for(examples)).max(1);
         Self {
-            epochs: self.epochs.or(Some(200usize.div_ceil(steps_per_epoch).clamp(4, 15))),
+            epochs: self.epochs.or(Some(200usize.div_ceil(steps_per_epoch).clamp(2, 15))),
             frozen_layers: self.frozen_layers.max(frozen),
             freeze_embeddings: self.freeze_embeddings || frozen > 0,
             ..self.clone()
@@ -262,7 +266,7 @@ mod tests {
     fn a_run_after_a_conversation_is_short() {
         let settings = TrainingSettings::default();
         let epochs = |examples| settings.for_session(6, examples).epochs_for(examples, true);
-        assert_eq!((epochs(20), epochs(320), epochs(900), epochs(3_000)), (15, 10, 4, 4));
+        assert_eq!((epochs(20), epochs(320), epochs(900), epochs(3_000)), (15, 10, 4, 3));
         let fixed = TrainingSettings { epochs: Some(6), ..settings.clone() };
         assert_eq!(fixed.for_session(6, 900).epochs_for(900, true), 6);
         assert_eq!(settings.for_session(6, 900).frozen_layers, 3);
