@@ -5,11 +5,12 @@
 //! because the service died, the worker stops. The worker writes [`Message`]s to its standard output, one JSON object a
 //! line, and words for people to standard error, which is the job's log.
 //!
-//! Invariant: a worker outlives its service by [`GRACE`] at most, and promotes nothing after it was told to stop.
+//! Invariant: a worker that is told to stop is gone within [`GRACE`], and one that is at its verdict by then within
+//! [`VERDICT_WITHIN`]: that verdict stands and is told.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -26,6 +27,9 @@ use crate::service::jobs::JobRequest;
 
 /// How long a worker that was told to stop may take before it is ended: cancelling has to work within a second.
 pub const GRACE: Duration = Duration::from_millis(700);
+
+/// How long a verdict may take to be written down after a stop was asked for.
+pub const VERDICT_WITHIN: Duration = Duration::from_secs(20);
 
 /// How often the service hears of progress within a stage.
 const TELL_EVERY: Duration = Duration::from_millis(200);
@@ -102,8 +106,8 @@ pub fn run(context: &Context) -> anyhow::Result<Exit> {
         hinted(what, "`mynah train` is the command for people; this one is started by `mynah serve`")
     })?;
     let interrupt = Interrupt::listen();
-    stop_with_the_service(stdin, interrupt.clone());
-    let teller = Teller::new(interrupt);
+    let teller = Teller::new(interrupt.clone());
+    stop_with_the_service(stdin, interrupt, teller.deciding.clone());
     teller.log(&format!("{} starts ({}), process {}", order.job, order.trigger, std::process::id()));
     let mut context = context.clone();
     context.settings.training = order.request.training;
@@ -124,16 +128,24 @@ pub fn run(context: &Context) -> anyhow::Result<Exit> {
 }
 
 /// Asks the run to stop when nobody holds the other end of standard input any more, and ends the process when it does not.
-fn stop_with_the_service(mut stdin: impl Read + Send + 'static, interrupt: Interrupt) {
+fn stop_with_the_service(mut stdin: impl Read + Send + 'static, interrupt: Interrupt, deciding: Arc<AtomicBool>) {
     let watch = move || {
         let mut rest = [0; 256];
         while matches!(stdin.read(&mut rest), Ok(1..)) {}
         interrupt.ask();
         std::thread::sleep(GRACE);
+        if deciding.load(Ordering::Acquire) {
+            std::thread::sleep(VERDICT_WITHIN);
+        }
         // Everything it writes survives a kill, so what takes longer is left to the next start.
         std::process::exit(i32::from(INTERRUPTED));
     };
     let _ = std::thread::Builder::new().name("service".into()).spawn(watch);
+}
+
+/// Whether a run that is in this stage has its verdict, or is about to.
+pub fn decides(stage: Stage) -> bool {
+    matches!(stage, Stage::Gate | Stage::Promote)
 }
 
 /// Tells the service and the log.
@@ -141,6 +153,8 @@ struct Teller {
     interrupt: Interrupt,
     last: Mutex<Last>,
     silent: AtomicBool,
+    /// The gate is judging, or its verdict is being written down.
+    deciding: Arc<AtomicBool>,
 }
 
 struct Last {
@@ -152,7 +166,7 @@ struct Last {
 impl Teller {
     fn new(interrupt: Interrupt) -> Self {
         let last = Last { told: Instant::now(), logged: Instant::now(), stage: None };
-        Self { interrupt, last: Mutex::new(last), silent: AtomicBool::new(false) }
+        Self { interrupt, last: Mutex::new(last), silent: AtomicBool::new(false), deciding: Arc::default() }
     }
 
     fn tell(&self, word: Word) {
@@ -172,6 +186,7 @@ impl Teller {
 
 impl Progress for Teller {
     fn stage(&self, stage: Stage, total: u64) {
+        self.deciding.store(decides(stage), Ordering::Release);
         if let Ok(mut last) = self.last.lock() {
             last.stage = Some((stage, total));
             last.logged = Instant::now();

@@ -442,7 +442,7 @@ mod tests {
         ) {
             let state = State {
                 running: running.then(|| ("j0".to_owned(), Trigger::Schedule)),
-                queued: asked.then(|| Trigger::Api).or(left.then_some(Trigger::SessionEnd)).and_then(queued),
+                queued: asked.then_some(Trigger::Api).or(left.then_some(Trigger::SessionEnd)).and_then(queued),
                 pinned,
                 due: minutes_ago(due),
                 new_labels: labels,

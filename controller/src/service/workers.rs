@@ -15,10 +15,7 @@ use mynah_pipelines::Stage;
 
 use super::lock;
 use crate::commands::Context;
-use crate::worker::{GRACE, Message, Order, Word};
-
-/// How long a verdict may take to be written down after a stop was asked for.
-const VERDICT_WITHIN: Duration = Duration::from_secs(20);
+use crate::worker::{GRACE, Message, Order, VERDICT_WITHIN, Word, decides};
 
 /// How often a worker that was told to stop is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -112,7 +109,7 @@ impl Worker {
         std::thread::spawn(move || {
             let asked = Instant::now();
             while !worker.has_ended() {
-                let deciding = matches!(*lock(&worker.shared.stage), Some(Stage::Gate | Stage::Promote));
+                let deciding = lock(&worker.shared.stage).is_some_and(decides);
                 let patience = if deciding { VERDICT_WITHIN } else { GRACE };
                 if asked.elapsed() >= patience {
                     let _ = lock(&worker.shared.child).kill();
