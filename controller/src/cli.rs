@@ -10,7 +10,9 @@ use mynah_runtime::Precision;
 use crate::commands::backtest::BacktestArgs;
 use crate::commands::benchmark::BenchmarkCommand;
 use crate::commands::expect::ExpectCommand;
+use crate::commands::jobs::JobsCommand;
 use crate::commands::labels::LabelsCommand;
+use crate::commands::pin::PinArgs;
 use crate::commands::simulate::SimulateCommand;
 use crate::failure::EXIT_STATUSES;
 
@@ -130,8 +132,8 @@ pub enum Command {
     /// Run the local service: HTTP on loopback, schedules, learning after sessions
     #[command(
         after_help = "Writes its address and token to service.json in the home (readable by you only). While it runs, `train`,\n\
-        `chat` and `status` ask it. Endpoints: POST /chat, /feedback, /fine-tune, /sessions/{id}/end; GET /jobs/{id}, /livez,\n\
-        /readyz. All but the last two need `Authorization: Bearer TOKEN`."
+        `chat` and `status` ask it. Endpoints: POST /chat, /feedback, /fine-tune, /sessions/{id}/end; GET /jobs, /jobs/{id},\n\
+        /jobs/{id}/log, /livez, /readyz; DELETE /jobs/{id}. All but the last two need `Authorization: Bearer TOKEN`."
     )]
     Serve(ServeArgs),
     /// List, compare, promote, roll back, verify and export model versions
@@ -145,6 +147,21 @@ pub enum Command {
     Labels(LabelsCommand),
     /// What is in production, what is new, what runs
     Status,
+    /// Keep what is in production: nothing is promoted or rolled back until `unpin`
+    #[command(
+        after_help = "While production is pinned the service trains nothing by itself, and takes nothing back; `mynah train`\n\
+        makes candidates that wait. `mynah models promote` and `rollback` refuse.\n\n\
+        Example:\n  mynah pin --reason 'the demo on friday'"
+    )]
+    Pin(PinArgs),
+    /// Let production change again
+    Unpin,
+    /// Fine-tunes of the service: which wait, run and ran; what they said; stop one
+    #[command(subcommand)]
+    Jobs(JobsCommand),
+    /// A fine-tune in a process of its own, for the service
+    #[command(hide = true)]
+    Work,
     /// Pin sentences with their call: no version that gets one wrong is promoted
     #[command(subcommand)]
     Expect(ExpectCommand),

@@ -123,12 +123,12 @@ impl Client {
         self.send(self.http.get(self.url(&format!("/jobs/{id}"))))
     }
 
-    /// Stops a job.
+    /// Stops a job; one at work ends within a second.
     ///
     /// # Errors
     /// What the service answers.
-    pub fn cancel(&self, id: &str) -> anyhow::Result<()> {
-        self.post::<Value>(&format!("/jobs/{id}/cancel"), &json!({})).map(|_| ())
+    pub fn cancel(&self, id: &str) -> anyhow::Result<Job> {
+        self.post::<Job>(&format!("/jobs/{id}/cancel"), &json!({}))
     }
 
     /// What the service is doing.
@@ -137,6 +137,14 @@ impl Client {
     /// What the service answers.
     pub fn status(&self) -> anyhow::Result<ServiceStatus> {
         self.send(self.http.get(self.url("/status")))
+    }
+
+    /// What the service waits for, watches and tries.
+    ///
+    /// # Errors
+    /// What the service answers.
+    pub fn control(&self) -> anyhow::Result<Value> {
+        self.send(self.http.get(self.url("/control")))
     }
 
     fn url(&self, path: &str) -> String {

@@ -6,11 +6,13 @@ mod merge;
 
 use std::path::{Path, PathBuf};
 
-use mynah_pipelines::{GateSettings, TrainingSettings};
+use mynah_pipelines::{GateSettings, TrainingSettings, WatchSettings};
 use mynah_runtime::settings::RuntimeSettings;
 use serde::{Deserialize, Serialize};
 
 use crate::environment::Environment;
+use crate::priority::Priority;
+use crate::rollout::RolloutSettings;
 
 pub use merge::{ConfigError, Flag, nearest};
 
@@ -24,6 +26,10 @@ pub struct Settings {
     pub training: TrainingSettings,
     /// When a candidate is promoted.
     pub gate: GateSettings,
+    /// How a candidate that passed the gate comes into production.
+    pub rollout: RolloutSettings,
+    /// When a promotion is taken back.
+    pub watch: WatchSettings,
     /// When and where the service works.
     pub service: ServiceSettings,
 }
@@ -42,6 +48,22 @@ pub struct ServiceSettings {
     pub quiet_minutes: u32,
     /// Labels (corrected and confirmed calls; taught answers need no training) that must be new before learning starts by itself.
     pub min_new_labels: usize,
+    /// How late a schedule is still answered that was missed because the machine slept or the service was down.
+    pub catch_up_hours: u32,
+    /// Thumbs down and corrections in a row, without a thumb up, after which it learns without waiting for a session's end; 0: never.
+    pub alarm_after: usize,
+    /// The wait after a fine-tune that failed; each further failure doubles it, up to a day.
+    pub back_off_minutes: u32,
+    /// Processor time that fine-tunes may take a day; what runs then goes on the next day. 0: any. Requests are not counted out.
+    pub daily_cpu_minutes: u32,
+    /// Whether to learn on battery too, by itself.
+    pub on_battery: bool,
+    /// Load for each core (over a minute) above which the machine counts as busy; 0: it never does.
+    pub max_load: f64,
+    /// After so long a busy machine has to bear a fine-tune at low priority.
+    pub busy_patience_hours: u32,
+    /// How a fine-tune of the service shares the processor.
+    pub training_priority: Priority,
 }
 
 impl Default for ServiceSettings {
@@ -52,6 +74,14 @@ impl Default for ServiceSettings {
             session_end: true,
             quiet_minutes: 5,
             min_new_labels: 1,
+            catch_up_hours: 24,
+            alarm_after: 5,
+            back_off_minutes: 10,
+            daily_cpu_minutes: 120,
+            on_battery: false,
+            max_load: 0.8,
+            busy_patience_hours: 6,
+            training_priority: Priority::Idle,
         }
     }
 }

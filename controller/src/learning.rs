@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use mynah_data::{Example, HomeLock};
-use mynah_pipelines::{EvaluationReport, GateReport, LearnRequest, LearnScope, Progress};
+use mynah_pipelines::{EvaluationReport, GateReport, LearnRequest, LearnScope, Progress, Promotion};
 use mynah_registry::{Kind, Registry, Status};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::client::Client;
 use crate::commands::Context;
 use crate::failure::{Exit, Stopped, hinted};
 use crate::interrupt::Interrupt;
+use crate::pin;
 use crate::progress::RunProgress;
 use crate::service::jobs::JobState;
 
@@ -23,7 +24,7 @@ pub const TRAIN_LOCK: &str = "train";
 const POLL_EVERY: Duration = Duration::from_millis(300);
 
 /// How much a fine-tune looks at.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scope {
     /// What it trains on, and from where.
     pub learns: LearnScope,
@@ -74,6 +75,8 @@ pub struct Finished {
 pub enum Verdict {
     /// The candidate is in production.
     Promoted,
+    /// The candidate passed the gate and waits to be promoted.
+    Accepted,
     /// The gate kept it out.
     Refused,
     /// There was nothing to learn.
@@ -91,7 +94,7 @@ impl Finished {
     /// The exit status that the verdict stands for.
     pub fn exit(&self) -> Exit {
         match self.verdict {
-            Verdict::Promoted => Exit::Done,
+            Verdict::Promoted | Verdict::Accepted => Exit::Done,
             Verdict::Refused => Exit::Refused,
             Verdict::NothingNew => Exit::NothingNew,
         }
@@ -128,10 +131,19 @@ pub fn outcome(context: &Context, task: &Task<'_>, progress: &dyn Progress) -> a
         precision: settings.runtime.precision,
         scope: task.scope.learns,
         force: task.scope.forced,
+        promotion: promotion(context),
         fault: context.fault.clone(),
     };
     let outcome = mynah_pipelines::learn(&context.home, &registry, &request, progress)?;
     Ok(serde_json::to_value(outcome)?)
+}
+
+/// What becomes of a candidate that passes: a pin keeps it out, a rollout tries it first.
+fn promotion(context: &Context) -> Promotion {
+    match context.settings.rollout.is_on() || pin::of(&context.home).is_some() {
+        true => Promotion::Later,
+        false => Promotion::AtOnce,
+    }
 }
 
 /// Learns here, with a bar.
@@ -163,8 +175,8 @@ pub fn in_service(
             progress.show(stage, job.done, job.total, &job.note);
         }
         match job.state {
-            JobState::Waiting | JobState::Running => {}
-            JobState::Done => {
+            JobState::Queued | JobState::Running => {}
+            JobState::Succeeded | JobState::Refused => {
                 return Finished::from_json(job.outcome.unwrap_or_default());
             }
             JobState::Failed | JobState::Cancelled => {

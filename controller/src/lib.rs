@@ -18,6 +18,7 @@ pub mod client;
 pub mod commands;
 pub mod config;
 pub mod conversation;
+pub mod durable;
 pub mod environment;
 pub mod failure;
 pub mod fault;
@@ -25,9 +26,14 @@ pub mod hub;
 pub mod interrupt;
 pub mod learning;
 pub mod output;
+pub mod pin;
+pub mod priority;
 pub mod progress;
 pub mod report;
+pub mod rollout;
 pub mod service;
+pub mod watch;
+pub mod worker;
 
 use std::ffi::OsString;
 
@@ -97,5 +103,9 @@ fn dispatch(cli: &Cli, output: Output, environment: &Environment) -> anyhow::Res
         Command::Log(command) => commands::log::run(&context()?, command),
         Command::Bench(args) => commands::bench::run(output, args),
         Command::Status => commands::status::run(&context()?),
+        Command::Pin(args) => commands::pin::pin(&context()?, args),
+        Command::Unpin => commands::pin::unpin(&context()?),
+        Command::Jobs(command) => commands::jobs::run(&context()?, command),
+        Command::Work => worker::run(&context()?),
     }
 }

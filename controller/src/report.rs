@@ -53,6 +53,10 @@ pub fn verdict_line(outcome: &Finished, style: Style) -> String {
     let version = &outcome.version;
     match outcome.verdict {
         Verdict::Promoted => format!("{} {version} is in production", style.good("promoted:")),
+        Verdict::Accepted => format!(
+            "{} {version} waits; `mynah models promote candidate` promotes it, where production is not pinned",
+            style.good("passed:")
+        ),
         Verdict::Refused => format!("{} {version} stays out; production is unchanged", style.bad("refused:")),
         Verdict::NothingNew => "nothing new to learn; production is unchanged".to_owned(),
     }

@@ -5,7 +5,7 @@ use mynah_registry::Registry;
 use mynah_runtime::{AnswerSource, Checkpoint, Model, Mynah, Precision, ReplyKind};
 use serde_json::{Value, json};
 
-use crate::{GateSettings, LearnRequest, LearnScope, NoProgress, TrainingSettings, Verdict, learn};
+use crate::{GateSettings, LearnRequest, LearnScope, NoProgress, Promotion, TrainingSettings, Verdict, learn};
 
 const FUNCTIONS: &str = r#"[
  {"name": "set_alarm", "description": "Set an alarm", "examples": ["wake me at [seven](time)", "alarm at [noon](time)",
@@ -82,6 +82,7 @@ fn request() -> LearnRequest {
         precision: Precision::Int8,
         scope: LearnScope::Everything,
         force: true,
+        promotion: Promotion::AtOnce,
         fault: mynah_data::fault::none(),
     }
 }

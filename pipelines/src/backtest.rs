@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 
 use crate::error::Error;
 use crate::evaluate::evaluate_each;
-use crate::learn::{LearnOutcome, LearnRequest, LearnScope, StageTime, Verdict, learn};
+use crate::learn::{LearnOutcome, LearnRequest, LearnScope, Promotion, StageTime, Verdict, learn};
 use crate::progress::{NoProgress, Progress, Stage};
 use crate::report::decided;
 use crate::sessions::{SessionOrder, Sessions};
@@ -305,6 +305,7 @@ impl Backtest {
             precision: self.precision,
             scope: if arm == Arm::Retrain { LearnScope::Anew } else { LearnScope::New },
             force: true,
+            promotion: Promotion::AtOnce,
             fault: mynah_data::fault::none(),
         };
         let mut outcome = match learn(home, registry, &request, progress) {

@@ -68,6 +68,7 @@ impl Document {
     pub fn title(&self) -> String {
         let verdict = match self.verdict {
             Some(Verdict::Promoted) => ": promoted",
+            Some(Verdict::Accepted) => ": passed",
             Some(Verdict::Refused) => ": refused",
             _ => "",
         };

@@ -53,6 +53,20 @@ pub enum LearnScope {
     Anew,
 }
 
+/// What becomes of a candidate that passed the gate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Promotion {
+    /// It goes to production.
+    #[default]
+    AtOnce,
+    /// It gets the tag [`CANDIDATE_TAG`] and waits for somebody to promote it, unless nothing is in production yet.
+    Later,
+}
+
+/// The tag of the last candidate that passed the gate and was not promoted at once.
+pub const CANDIDATE_TAG: &str = "candidate";
+
 /// What to learn and how.
 #[derive(Clone)]
 pub struct LearnRequest {
@@ -70,6 +84,8 @@ pub struct LearnRequest {
     pub scope: LearnScope,
     /// Train even when nothing changed since production was made.
     pub force: bool,
+    /// What becomes of a candidate that passes the gate.
+    pub promotion: Promotion,
     /// Called before each durable step of the log's snapshot; see [`mynah_data::fault`].
     pub fault: FaultPoint,
 }
@@ -85,6 +101,7 @@ impl fmt::Debug for LearnRequest {
             .field("precision", &self.precision)
             .field("scope", &self.scope)
             .field("force", &self.force)
+            .field("promotion", &self.promotion)
             .finish_non_exhaustive()
     }
 }
@@ -95,6 +112,8 @@ impl fmt::Debug for LearnRequest {
 pub enum Verdict {
     /// The candidate is in production.
     Promoted,
+    /// The candidate passed the gate and waits to be promoted.
+    Accepted,
     /// The gate kept it out.
     Refused,
     /// Production was made from the same examples.
@@ -196,6 +215,7 @@ pub fn learn(
     let (status, message) = match &result {
         Ok(outcome) => match outcome.verdict {
             Verdict::Promoted => (RunStatus::Promoted, None),
+            Verdict::Accepted => (RunStatus::Accepted, None),
             Verdict::Refused => (RunStatus::Refused, Some(outcome.gate.reason())),
             Verdict::NothingNew => (RunStatus::Cancelled, Some("nothing new to learn".into())),
         },
@@ -484,6 +504,7 @@ impl Learning<'_> {
         let verdict = self.decide(&evidence, &version, current.as_ref())?;
         let parts = self.clock.time(Stage::Evaluate, || Ok(ReportParts::new(&assessment, &evidence, &version.name)))?;
         let (verdict, gate) = match verdict {
+            Ok(passed) if self.waits(current.as_ref()) => (Verdict::Accepted, passed.report().clone()),
             Ok(passed) => {
                 corrected.save(&self.home.cache_dir(), &version.manifest_digest, precision)?;
                 (Verdict::Promoted, passed.report().clone())
@@ -594,6 +615,11 @@ impl Learning<'_> {
         self.clock.time(Stage::Evaluate, || Judged::of(model, version, corpus, corrected, progress))
     }
 
+    /// Whether a candidate that passed is not promoted at once.
+    fn waits(&self, production: Option<&Version>) -> bool {
+        self.request.promotion == Promotion::Later && production.is_some()
+    }
+
     fn provenance(
         &self,
         training: &Value,
@@ -615,6 +641,10 @@ impl Learning<'_> {
         let verdict = Gate::new(&self.request.gate).judge(evidence);
         self.progress.stage(Stage::Promote, 0);
         match &verdict {
+            Ok(passed) if self.waits(production) => {
+                let who = Author::new(&self.request.actor, passed.report().reason());
+                self.registry.tag(version, CANDIDATE_TAG, &who)?;
+            }
             Ok(passed) => promote(self.registry, passed, version, production, &self.request.actor)?,
             Err(rejected) => {
                 let report = rejected.report();

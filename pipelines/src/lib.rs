@@ -6,7 +6,7 @@
 //!
 //! ```no_run
 //! use mynah_data::Home;
-//! use mynah_pipelines::{GateSettings, LearnRequest, LearnScope, NoProgress, TrainingSettings, learn};
+//! use mynah_pipelines::{GateSettings, LearnRequest, LearnScope, NoProgress, Promotion, TrainingSettings, learn};
 //! use mynah_registry::Registry;
 //! use mynah_runtime::Precision;
 //!
@@ -20,6 +20,7 @@
 //!     precision: Precision::Int8,
 //!     scope: LearnScope::Everything,
 //!     force: false,
+//!     promotion: Promotion::AtOnce,
 //!     fault: mynah_data::fault::none(),
 //! };
 //! let outcome = learn(&home, &registry, &request, &NoProgress)?;
@@ -83,10 +84,12 @@ mod session_weight;
 mod sessions;
 mod settings;
 mod simulate;
+mod simulate_watch;
 mod squad;
 mod steps;
 mod swap;
 mod trainee;
+mod watch;
 mod weights;
 mod windows;
 mod wordings;
@@ -104,7 +107,10 @@ pub use expect::{CheckedExpectation, check_expectations};
 pub use gate::{
     Answers, Comparison, Corrections, Evidence, Expectations, Gain, Gate, GateReport, Passed, Rejected, Rule,
 };
-pub use learn::{Counts, LearnOutcome, LearnRequest, LearnScope, Resumed, StageTime, Verdict, learn, split_examples};
+pub use learn::{
+    CANDIDATE_TAG, Counts, LearnOutcome, LearnRequest, LearnScope, Promotion, Resumed, StageTime, Verdict, learn,
+    split_examples,
+};
 pub use lineage::learned_until;
 pub use page::{backtest_page, page};
 pub use paired::Paired;
@@ -120,6 +126,8 @@ pub use run::{ResumableRun, resumable_run};
 pub use sessions::{SessionOrder, Sessions};
 pub use settings::{GateSettings, TrainingSettings};
 pub use simulate::{SimulatedCase, SimulatedGate, Simulation, simulate_gate};
+pub use simulate_watch::{SimulatedWatch, WatchSimulation, simulate_watch};
 pub use squad::{Nearness, nearness};
 pub use steps::{StepShape, time_steps};
+pub use watch::{Baseline, SessionCount, Watch, WatchSettings, Watched};
 pub use wordings::{BeforeAfter, Wordings, WordingsReport};

@@ -46,6 +46,7 @@ pub fn page(document: &Document) -> String {
 fn head(document: &Document) -> String {
     let badge = match document.verdict {
         Some(Verdict::Promoted) => " <span class=\"badge good\">promoted</span>",
+        Some(Verdict::Accepted) => " <span class=\"badge good\">passed</span>",
         Some(Verdict::Refused) => " <span class=\"badge bad\">refused</span>",
         _ => "",
     };

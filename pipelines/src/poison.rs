@@ -11,7 +11,7 @@ use crate::batch::shuffle;
 use crate::dropout::split_mix;
 use crate::error::Error;
 use crate::evaluate::evaluate_each;
-use crate::learn::{LearnOutcome, LearnRequest, LearnScope, Verdict, learn};
+use crate::learn::{LearnOutcome, LearnRequest, LearnScope, Promotion, Verdict, learn};
 use crate::progress::{NoProgress, Progress};
 use crate::settings::{GateSettings, TrainingSettings};
 
@@ -180,6 +180,7 @@ impl Poisoning {
             precision: self.precision,
             scope: LearnScope::New,
             force: true,
+            promotion: Promotion::AtOnce,
             fault: mynah_data::fault::none(),
         };
         learn(home, registry, &request, progress)

@@ -21,6 +21,8 @@ pub enum RunStatus {
     Running,
     /// Its candidate was promoted.
     Promoted,
+    /// Its candidate passed the gate and waits to be promoted.
+    Accepted,
     /// Its candidate was refused.
     Refused,
     /// It stopped on an error.

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use crate::backtest::converse;
 use crate::error::Error;
 use crate::evaluate::evaluate_each;
-use crate::learn::{LearnRequest, LearnScope, Verdict, learn};
+use crate::learn::{LearnRequest, LearnScope, Promotion, Verdict, learn};
 use crate::progress::{NoProgress, Progress};
 use crate::settings::{GateSettings, TrainingSettings};
 
@@ -105,6 +105,7 @@ impl Wordings {
             gate: self.gate.clone(),
             precision: self.precision,
             scope: LearnScope::New,
+            promotion: Promotion::AtOnce,
             force: true,
             fault: mynah_data::fault::none(),
         };

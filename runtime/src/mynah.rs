@@ -17,6 +17,7 @@ mod predict;
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use arc_swap::ArcSwap;
@@ -24,7 +25,7 @@ use jiff::Zoned;
 use mynah_data::{FeedbackRecord, Home, Log};
 use mynah_registry::Registry;
 
-pub use builder::{Builder, HandlerError};
+pub use builder::{Builder, HandlerError, Reload};
 pub use error::{MynahError, Warning};
 pub use loaded::Served;
 pub use predict::Understood;
@@ -61,6 +62,9 @@ pub(crate) struct Inner {
     pub registry: Registry,
     pub log: Log,
     pub loaded: ArcSwap<Loaded>,
+    reload: Reload,
+    /// The loaded version was asked for by its name, and promotions do not change it.
+    is_chosen: AtomicBool,
     /// What the loaded state was made from; held while another is loaded, so that one thread loads at a time.
     seen: Mutex<Fingerprint>,
     knowledge_look: KnowledgeLook,
@@ -151,9 +155,30 @@ impl Mynah {
         self.loaded().memory.clone()
     }
 
+    /// Serves what is in production from now on, after another version was asked for by [`Builder::version`].
+    pub fn follow_production(&self) {
+        if self.inner.is_chosen.swap(false, Ordering::AcqRel) {
+            // No journal is so short: the next look loads what is in production.
+            self.seen().journal = 0;
+            self.refresh();
+        }
+    }
+
+    /// Whether the version was asked for by its name and promotions do not change it.
+    pub fn is_chosen(&self) -> bool {
+        self.inner.is_chosen.load(Ordering::Acquire)
+    }
+
+    /// What a reply does before it answers.
+    pub(crate) fn refresh_for_reply(&self) {
+        if self.inner.reload == Reload::EveryReply {
+            self.refresh();
+        }
+    }
+
     /// Looks for a newer version, changed files and new labels, and loads what changed; tells whether anything did.
     ///
-    /// Every reply does this by itself. What cannot be loaded leaves what was there, and a warning.
+    /// Every reply does this by itself, unless [`Reload::ByTheApp`] was asked for. What cannot be loaded leaves what was there, and a warning.
     pub fn refresh(&self) -> bool {
         let Some(current) = Fingerprint::take(&self.inner) else { return false };
         let changed = match self.inner.seen.try_lock() {

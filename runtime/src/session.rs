@@ -78,7 +78,7 @@ impl Session {
         let mynah = self.mynah.clone();
         let _place = mynah.enter()?;
         let started = Instant::now();
-        self.mynah.refresh();
+        self.mynah.refresh_for_reply();
         let loaded = self.mynah.loaded();
         let now = self.mynah.now();
         let inner = self.mynah.inner();

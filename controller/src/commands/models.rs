@@ -12,6 +12,7 @@ use super::Context;
 use crate::cli::ModelsCommand;
 use crate::failure::{Exit, hinted};
 use crate::output::{count, percent, size, table};
+use crate::pin;
 
 /// Carries out one of the commands below `models`.
 ///
@@ -148,6 +149,7 @@ fn brief(mut scores: Value) -> Value {
 }
 
 fn promote(context: &Context, registry: &Registry, name: &str, reason: &str) -> anyhow::Result<Exit> {
+    pin::guard(&context.home)?;
     let version = registry.version(name)?;
     let current = registry.production()?;
     if version.kind == Kind::Base {
@@ -170,6 +172,7 @@ fn promote(context: &Context, registry: &Registry, name: &str, reason: &str) -> 
 }
 
 fn rollback(context: &Context, registry: &Registry, name: Option<&str>, reason: &str) -> anyhow::Result<Exit> {
+    pin::guard(&context.home)?;
     let to = name.map(|name| registry.version(name)).transpose()?;
     let entry = registry.rollback(to.as_ref(), &context.author(reason))?;
     let Event::Rollback { from_name, to_name, .. } = &entry.event else {

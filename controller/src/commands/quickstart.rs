@@ -24,6 +24,8 @@ use crate::output::{Output, count, size};
 use crate::report::{gate_lines, score_lines, verdict_line};
 use story::Meaning;
 
+pub(crate) use story::FUNCTIONS;
+
 /// Shows the loop in the given home, or in a temporary one that goes at the end.
 ///
 /// # Errors

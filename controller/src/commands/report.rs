@@ -80,6 +80,7 @@ fn lines(document: &Document, style: Style) -> Vec<String> {
     let analysis = &document.analysis;
     let verdict = match document.verdict {
         Some(Verdict::Promoted) => style.good("promoted"),
+        Some(Verdict::Accepted) => style.good("passed"),
         Some(Verdict::Refused) => style.bad("refused"),
         _ => String::new(),
     };

@@ -1,4 +1,6 @@
-//! `mynah simulate`: how often the gate errs, on candidates whose worth is known.
+//! `mynah simulate`: how often gate and watch err, on candidates whose worth is known.
+
+mod watch;
 
 use clap::{Args, Subcommand};
 use mynah_pipelines::{SimulatedCase, SimulatedGate, Simulation, simulate_gate};
@@ -23,6 +25,14 @@ pub enum SimulateCommand {
         Examples:\n  mynah simulate gate\n  mynah simulate gate --examples 1000 --churn 0.06 --json"
     )]
     Gate(SimulateGateArgs),
+    /// The watch, with the settings of [watch]: which promotions it takes back, by how much goes wrong
+    #[command(
+        after_help = "Every promotion is made up: turns before it, of which a share goes wrong, and turns after it, of which as many or\n\
+        more do. With `spread`, sessions differ: some people complain more. `x1` is a version as good as the one before: rolling it\n\
+        back is an error. `x2`: twice as much goes wrong. Needs no home; a home's [watch] is used where there is one.\n\n\
+        Examples:\n  mynah simulate watch\n  mynah simulate watch --rate 0.1 --factor 1,1.5,2,3 --baseline 300,2000 --json"
+    )]
+    Watch(watch::SimulateWatchArgs),
 }
 
 /// Flags of `simulate gate`.
@@ -65,12 +75,18 @@ impl Row {
     }
 }
 
-/// Simulates and prints one row a size and churn.
+/// Simulates and prints.
 ///
 /// # Errors
 /// When a share is none, or the user stopped it.
 pub fn run(context: &Context, command: &SimulateCommand, interrupt: &Interrupt) -> anyhow::Result<Exit> {
-    let SimulateCommand::Gate(args) = command;
+    match command {
+        SimulateCommand::Gate(args) => gate(context, args, interrupt),
+        SimulateCommand::Watch(args) => watch::run(context, args, interrupt),
+    }
+}
+
+fn gate(context: &Context, args: &SimulateGateArgs, interrupt: &Interrupt) -> anyhow::Result<Exit> {
     for (name, share) in args.churn.iter().map(|churn| ("--churn", *churn)).chain([("--accuracy", args.accuracy)]) {
         if !(0.0..=1.0).contains(&share) {
             return Err(usage(

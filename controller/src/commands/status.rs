@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use mynah_registry::{Event, Registry};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Context, models};
 use crate::client::Client;
 use crate::failure::Exit;
 use crate::learning;
 use crate::output::{count, percent, size};
+use crate::pin;
 
 /// Decisions that are shown.
 const SHOWN: usize = 3;
@@ -34,6 +35,8 @@ pub fn run(context: &Context) -> anyhow::Result<Exit> {
     let new = learning::new_labels(context, &registry)?;
     let client = Client::connect(&context.home);
     let service = client.as_ref().and_then(|client| client.status().ok());
+    let control = client.as_ref().and_then(|client| client.control().ok());
+    let pinned = pin::of(&context.home);
     let bytes = disk_use(context.home.root());
     let verdicts = verdicts(&registry)?;
     // While somebody trains, what looks like a stopped run is the one at work.
@@ -52,6 +55,8 @@ pub fn run(context: &Context) -> anyhow::Result<Exit> {
             "service": service.as_ref().zip(client.as_ref()).map(|(service, client)| json!({
                 "address": client.address(), "pid": client.pid(), "training": service.training, "open_sessions": service.open_sessions,
             })),
+            "control": control,
+            "pin": pinned,
             "stopped_run": stopped,
             "disk_bytes": bytes,
             "verdicts": verdicts.iter().map(|(text, reason)| json!({"verdict": text, "reason": reason})).collect::<Vec<_>>(),
@@ -103,6 +108,12 @@ pub fn run(context: &Context) -> anyhow::Result<Exit> {
             _ => "not running; `mynah serve` starts it".to_owned(),
         },
     )?;
+    if let Some(pin) = &pinned {
+        fact("pinned", format!("by {} ({}); `mynah unpin` lets production change", pin.by, pin.reason))?;
+    }
+    for line in control.iter().flat_map(control_lines) {
+        fact("", line)?;
+    }
     if let Some(stopped) = &stopped {
         let after = count(stopped.epochs, "epoch");
         fact("stopped", format!("run {} after {after}; the same command goes on from there", stopped.run))?;
@@ -111,6 +122,24 @@ pub fn run(context: &Context) -> anyhow::Result<Exit> {
         fact(if index == 0 { "decisions" } else { "" }, format!("{text}  {}", output.style.dim(reason)))?;
     }
     Ok(Exit::Done)
+}
+
+/// What the service waits for, watches and tries, in words.
+fn control_lines(control: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(why) = control["waits"]["why"].as_str() {
+        lines.push(format!("a fine-tune ({}) waits: {why}", control["waits"]["trigger"].as_str().unwrap_or_default()));
+    }
+    let watch = &control["watch"];
+    if let (Some(version), Some(turns)) = (watch["version"].as_str(), watch["watched"]["turns"].as_u64()) {
+        let wrong = watch["watched"]["wrong"].as_u64().unwrap_or_default();
+        lines.push(format!("watches {version}: {wrong} of {turns} turns went wrong since it was promoted"));
+    }
+    if let (Some(version), Some(stage)) = (control["rollout"]["version"].as_str(), control["rollout"]["stage"].as_str())
+    {
+        lines.push(format!("tries {version}: {stage}"));
+    }
+    lines
 }
 
 /// The last decisions about production, the latest first.

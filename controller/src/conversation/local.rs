@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use mynah_data::{Correction, LogOptions, Rating};
 use mynah_registry::RegistryOptions;
-use mynah_runtime::{AnswerSource, Feedback, Mynah, Session, Why};
+use mynah_runtime::{AnswerSource, Builder, Feedback, Mynah, Session, Why};
 
 use super::{Conversation, Reply, ReplyCall};
 use crate::allocator;
 use crate::commands::Context;
 use crate::failure::hinted;
 use crate::output::Output;
+use crate::rollout;
 
 /// The model with its memory; clones share both.
 #[derive(Clone)]
@@ -26,8 +27,16 @@ impl Assistant {
     /// # Errors
     /// When the home is not set up or cannot be read.
     pub fn open(context: &Context, memory: bool) -> anyhow::Result<Self> {
+        Self::open_with(context, memory, |builder| builder)
+    }
+
+    /// The same, opened in another way.
+    ///
+    /// # Errors
+    /// As for [`Assistant::open`].
+    pub fn open_with(context: &Context, memory: bool, how: impl FnOnce(Builder) -> Builder) -> anyhow::Result<Self> {
         context.registry()?;
-        let mynah = Mynah::builder(context.home.root())
+        let mynah = how(Mynah::builder(context.home.root()))
             .settings(context.settings.runtime.clone())
             .memory(memory && context.settings.runtime.memory)
             .on_embedding(embedding_progress(context.output))
@@ -42,7 +51,7 @@ impl Assistant {
 
     /// A conversation, whose file begins with its first turn.
     pub fn start(&self, client: &str) -> Local {
-        Local { assistant: self.clone(), client: client.to_owned(), session: None }
+        Local { assistant: self.clone(), client: client.to_owned(), session: None, canary: None }
     }
 
     /// Gives an opinion on a turn of any conversation.
@@ -67,6 +76,14 @@ impl Assistant {
     /// The library itself.
     pub fn mynah(&self) -> &Mynah {
         &self.mynah
+    }
+
+    /// Loads what changed: promoted versions, files, labels of other processes.
+    pub fn refresh(&self) {
+        if self.mynah.refresh() {
+            allocator::give_back();
+        }
+        self.warn();
     }
 
     /// Says what could not be used and was passed over.
@@ -116,14 +133,39 @@ pub struct Local {
     assistant: Assistant,
     client: String,
     session: Option<Session>,
+    /// Who answers a share of the sessions instead.
+    canary: Option<(Assistant, f64)>,
+}
+
+impl Local {
+    /// Lets another assistant of the same home answer, if the session is among its share.
+    pub fn with_canary(self, canary: Option<Assistant>, share: f64) -> Self {
+        Self { canary: canary.map(|canary| (canary, share)), ..self }
+    }
+
+    fn session(&mut self) -> anyhow::Result<&mut Session> {
+        let session = match self.session.take() {
+            Some(session) => session,
+            None => {
+                let session = self.assistant.mynah.session_for(&self.client)?;
+                match self.canary.take() {
+                    Some((canary, share)) if rollout::is_chosen(session.id(), share) => {
+                        let id = session.id().to_owned();
+                        drop(session);
+                        self.assistant = canary;
+                        self.assistant.mynah.resume(&id)?
+                    }
+                    _ => session,
+                }
+            }
+        };
+        Ok(self.session.insert(session))
+    }
 }
 
 impl Conversation for Local {
     fn respond(&mut self, message: &str, explain: bool) -> anyhow::Result<Reply> {
-        let session = match &mut self.session {
-            Some(session) => session,
-            None => self.session.insert(self.assistant.mynah.session_for(&self.client)?),
-        };
+        let session = self.session()?;
         let reply = session.respond(message)?;
         let reply = Reply {
             session: session.id().to_owned(),

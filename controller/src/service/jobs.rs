@@ -1,48 +1,135 @@
 //! Fine-tuning jobs: what was asked for, how far it is, what came of it.
+//!
+//! A job is a file, `jobs/<id>.json`, beside `jobs/<id>.log`, and changes state only together with it. Invariant: a job that
+//! was accepted is on the disk, and one that a killed service leaves `running` is queued again by the next.
+
+mod store;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use mynah_pipelines::{Progress, Stage, TrainingSettings};
+use mynah_data::Home;
+use mynah_pipelines::{Stage, TrainingSettings};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::decide::Trigger;
+use crate::fault::FaultPoint;
 use crate::learning::Scope;
 
-/// Finished jobs that are remembered.
+pub use store::{log_path, read_all};
+
+/// Jobs that are over and are kept.
 const KEPT: usize = 100;
+
+/// How often a service may end while the same job runs, before the job is to blame.
+const MAX_ATTEMPTS: u32 = 3;
+
+/// How often progress within a stage reaches the file.
+const SAVE_EVERY: Duration = Duration::from_millis(500);
 
 /// Where a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
-    /// Another job trains.
-    Waiting,
+    /// Another job trains, or it is not the time yet.
+    Queued,
     /// It trains.
     Running,
-    /// It has a verdict.
-    Done,
-    /// It ended without one.
+    /// It has a verdict other than a refusal.
+    Succeeded,
+    /// The gate refused its candidate.
+    Refused,
+    /// It ended without a verdict.
     Failed,
     /// Somebody stopped it.
     Cancelled,
 }
 
-/// A job as the wire shows it.
+impl JobState {
+    /// Whether nothing more will happen.
+    pub fn is_over(self) -> bool {
+        !matches!(self, Self::Queued | Self::Running)
+    }
+
+    /// The name, as the wire has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// A stage that a job went through.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StageRecord {
+    /// Which.
+    pub stage: Stage,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When the next one began, or the job ended.
+    pub finished_at: Option<Timestamp>,
+}
+
+/// What a run starts from and what it leaves, each by its digest; what is not known yet is left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Inputs {
+    /// The manifest of what was in production when the job began.
+    pub production: Option<String>,
+    /// The manifest that training started from.
+    pub parent: Option<String>,
+    /// The commit of the log.
+    pub data_commit: Option<String>,
+    /// The labelled examples.
+    pub dataset: Option<String>,
+    /// The settings of training and gate, as JSON.
+    pub settings: Option<String>,
+    /// `functions.json`.
+    pub functions: Option<String>,
+}
+
+/// What a job made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Outputs {
+    /// The version's name.
+    pub version: Option<String>,
+    /// Its manifest.
+    pub digest: Option<String>,
+    /// Every file of it.
+    pub files: BTreeMap<String, String>,
+}
+
+/// A job, as its file and the wire show it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Job {
+    /// The format of the file: 1.
+    pub schema: u32,
     /// Its id.
     pub id: String,
     /// Where it is.
     pub state: JobState,
-    /// Why it was started: `api`, `schedule`, `session-end`.
-    pub trigger: String,
+    /// Why it was started.
+    pub trigger: Trigger,
     /// When it was asked for.
     pub requested_at: Timestamp,
+    /// When it was started last.
+    #[serde(default)]
+    pub started_at: Option<Timestamp>,
     /// When it came to an end.
     pub finished_at: Option<Timestamp>,
+    /// How often it was started.
+    #[serde(default)]
+    pub attempts: u32,
     /// The stage it is in.
     pub stage: Option<Stage>,
     /// Units of the stage that are done.
@@ -51,6 +138,23 @@ pub struct Job {
     pub total: u64,
     /// How it goes.
     pub note: String,
+    /// The stages so far, of the last start.
+    #[serde(default)]
+    pub stages: Vec<StageRecord>,
+    /// Processor time over all starts, in seconds.
+    #[serde(default)]
+    pub cpu_seconds: f64,
+    /// The process that does the work, while it runs.
+    #[serde(default)]
+    pub worker: Option<u32>,
+    /// What is to be done.
+    pub request: JobRequest,
+    /// What it works from.
+    #[serde(default)]
+    pub inputs: Inputs,
+    /// What it made.
+    #[serde(default)]
+    pub outputs: Outputs,
     /// What came of it: what `mynah train --json` prints.
     pub outcome: Option<Value>,
     /// Why it failed.
@@ -59,8 +163,15 @@ pub struct Job {
     pub hint: Option<String>,
 }
 
+/// Several jobs, as the wire shows them.
+#[derive(Debug, Serialize)]
+pub struct JobList<'a> {
+    /// The oldest first.
+    pub jobs: &'a [Job],
+}
+
 /// What a job is to do.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobRequest {
     /// The settings of the run.
     pub training: TrainingSettings,
@@ -68,153 +179,256 @@ pub struct JobRequest {
     pub scope: Scope,
 }
 
-struct Entry {
-    job: Job,
-    request: JobRequest,
-    cancelled: Arc<AtomicBool>,
+/// All jobs of a home in the service; clones share them.
+#[derive(Clone)]
+pub struct Jobs {
+    directory: PathBuf,
+    fault: FaultPoint,
+    entries: Arc<Mutex<Entries>>,
 }
 
-/// All jobs of a running service; clones share them.
-#[derive(Clone, Default)]
-pub struct Jobs {
-    entries: Arc<Mutex<BTreeMap<String, Entry>>>,
+#[derive(Default)]
+struct Entries {
+    jobs: BTreeMap<String, Job>,
+    saved: Option<Instant>,
 }
 
 impl Jobs {
+    /// Reads the jobs of a home. What was running when the last service ended is queued again. The caller holds the lock
+    /// of the service.
+    ///
+    /// # Errors
+    /// When the directory cannot be read or written.
+    pub fn open(home: &Home, fault: FaultPoint) -> anyhow::Result<Self> {
+        let directory = store::directory(home);
+        let jobs = read_all(home)?;
+        let jobs = Self { directory, fault, entries: Arc::new(Mutex::new(Entries { jobs, saved: None })) };
+        let running: Vec<String> =
+            jobs.list().into_iter().filter(|job| job.state == JobState::Running).map(|job| job.id).collect();
+        for id in running {
+            jobs.requeue(&id, "the service ended while it ran")?;
+        }
+        Ok(jobs)
+    }
+
     /// Adds a job that waits.
-    pub fn add(&self, trigger: &str, request: JobRequest) -> String {
+    ///
+    /// # Errors
+    /// When it cannot be written: then there is none.
+    pub fn add(&self, trigger: Trigger, request: JobRequest) -> anyhow::Result<String> {
         let id = format!("j_{}", uuid::Uuid::now_v7().simple());
         let job = Job {
+            schema: store::SCHEMA,
             id: id.clone(),
-            state: JobState::Waiting,
-            trigger: trigger.to_owned(),
+            state: JobState::Queued,
+            trigger,
             requested_at: Timestamp::now(),
+            started_at: None,
             finished_at: None,
+            attempts: 0,
             stage: None,
             done: 0,
             total: 0,
             note: String::new(),
+            stages: Vec::new(),
+            cpu_seconds: 0.0,
+            worker: None,
+            request,
+            inputs: Inputs::default(),
+            outputs: Outputs::default(),
             outcome: None,
             error: None,
             hint: None,
         };
         let mut entries = self.lock();
-        entries.insert(id.clone(), Entry { job, request, cancelled: Arc::default() });
-        while entries.len() > KEPT {
-            let Some(oldest) =
-                entries.iter().find(|(_, entry)| entry.job.finished_at.is_some()).map(|(id, _)| id.clone())
-            else {
-                break;
-            };
-            entries.remove(&oldest);
+        store::save(&self.directory, &job, &self.fault)?;
+        entries.jobs.insert(id.clone(), job);
+        let over: Vec<String> =
+            entries.jobs.values().filter(|job| job.state.is_over()).map(|job| job.id.clone()).collect();
+        for old in over.iter().take(over.len().saturating_sub(KEPT)) {
+            store::remove(&self.directory, old);
+            entries.jobs.remove(old);
         }
-        id
+        Ok(id)
     }
 
     /// A job by its id.
     pub fn get(&self, id: &str) -> Option<Job> {
-        self.lock().get(id).map(|entry| entry.job.clone())
+        self.lock().jobs.get(id).cloned()
     }
 
-    /// The job that waits for the longest time; ids sort by time.
-    pub fn oldest_waiting(&self) -> Option<String> {
-        self.lock().values().find(|entry| entry.job.state == JobState::Waiting).map(|entry| entry.job.id.clone())
+    /// All jobs, the oldest first.
+    pub fn list(&self) -> Vec<Job> {
+        self.lock().jobs.values().cloned().collect()
     }
 
-    /// Marks a job as running; its settings and the progress it reports to.
-    pub fn start(&self, id: &str) -> Option<(JobRequest, JobProgress)> {
-        let mut entries = self.lock();
-        let entry = entries.get_mut(id).filter(|entry| entry.job.state == JobState::Waiting)?;
-        entry.job.state = JobState::Running;
-        let progress = JobProgress { jobs: self.clone(), id: id.to_owned(), cancelled: entry.cancelled.clone() };
-        Some((entry.request.clone(), progress))
+    /// The log of a job.
+    pub fn log_path(&self, id: &str) -> PathBuf {
+        store::log_in(&self.directory, id)
     }
 
-    /// Notes a verdict.
-    pub fn finish(&self, id: &str, outcome: Value) {
-        self.end(id, JobState::Done, |job| job.outcome = Some(outcome));
+    /// The job that waits for the longest time; ids sort by time. What a person asked for comes before what did not.
+    pub fn next_queued(&self) -> Option<(String, Trigger)> {
+        let entries = self.lock();
+        let mut queued: Vec<&Job> = entries.jobs.values().filter(|job| job.state == JobState::Queued).collect();
+        queued.sort_by_key(|job| (job.trigger != Trigger::Api, &job.id));
+        queued.first().map(|job| (job.id.clone(), job.trigger))
     }
 
-    /// Notes that a job came to no verdict.
-    pub fn fail(&self, id: &str, error: &anyhow::Error) {
-        let state = match crate::failure::exit_status(error) {
-            crate::interrupt::INTERRUPTED => JobState::Cancelled,
-            _ => JobState::Failed,
-        };
-        self.end(id, state, |job| {
-            job.error = Some(format!("{error:#}"));
-            job.hint = crate::failure::hint(error);
-        });
+    /// The job at work.
+    pub fn running(&self) -> Option<(String, Trigger)> {
+        let entries = self.lock();
+        let running = entries.jobs.values().find(|job| job.state == JobState::Running);
+        running.map(|job| (job.id.clone(), job.trigger))
     }
 
-    /// Asks a job to stop; false when there is none.
-    pub fn cancel(&self, id: &str) -> bool {
-        let mut entries = self.lock();
-        let Some(entry) = entries.get_mut(id) else {
-            return false;
-        };
-        entry.cancelled.store(true, Ordering::Release);
-        if entry.job.state == JobState::Waiting {
-            entry.job.state = JobState::Cancelled;
-            entry.job.finished_at = Some(Timestamp::now());
+    /// Marks a queued job as running and returns what it is to do; `None` when it is not queued any more.
+    ///
+    /// # Errors
+    /// When its file cannot be written.
+    pub fn start(&self, id: &str, inputs: Inputs) -> anyhow::Result<Option<JobRequest>> {
+        let is_queued = self.get(id).is_some_and(|job| job.state == JobState::Queued);
+        if !is_queued {
+            return Ok(None);
         }
-        true
+        let job = self.change(id, |job| {
+            job.state = JobState::Running;
+            job.started_at = Some(Timestamp::now());
+            job.attempts += 1;
+            (job.stage, job.done, job.total) = (None, 0, 0);
+            job.note.clear();
+            job.stages.clear();
+            job.inputs = inputs;
+        })?;
+        Ok(job.map(|job| job.request))
     }
 
-    /// Asks every job to stop.
-    pub fn cancel_all(&self) {
-        let ids: Vec<String> = self.lock().keys().cloned().collect();
-        ids.iter().for_each(|id| {
-            self.cancel(id);
-        });
+    /// Notes the process that does the work.
+    pub fn worker(&self, id: &str, process: u32) {
+        self.note(self.change(id, |job| job.worker = Some(process)));
     }
 
-    fn end(&self, id: &str, state: JobState, change: impl FnOnce(&mut Job)) {
-        if let Some(entry) = self.lock().get_mut(id) {
-            entry.job.state = state;
-            entry.job.finished_at = Some(Timestamp::now());
-            change(&mut entry.job);
+    /// Notes that a stage began.
+    pub fn stage(&self, id: &str, stage: Stage, total: u64) {
+        let now = Timestamp::now();
+        self.note(self.change(id, |job| {
+            close_stage(job, now);
+            job.stages.push(StageRecord { stage, started_at: now, finished_at: None });
+            (job.stage, job.total, job.done) = (Some(stage), total, 0);
+            job.note.clear();
+        }));
+    }
+
+    /// Notes how far the stage is. The file follows now and then.
+    pub fn advance(&self, id: &str, done: u64, note: &str) {
+        let mut entries = self.lock();
+        let due = entries.saved.is_none_or(|at| at.elapsed() >= SAVE_EVERY);
+        let Some(job) = entries.jobs.get_mut(id) else { return };
+        job.done = done;
+        note.clone_into(&mut job.note);
+        if due {
+            let saved = store::save_soon(&self.directory, job, &self.fault);
+            entries.saved = Some(Instant::now());
+            drop(entries);
+            self.note(saved);
+        }
+    }
+
+    /// Adds processor time.
+    pub fn spent(&self, id: &str, cpu: Duration) {
+        if let Some(job) = self.lock().jobs.get_mut(id) {
+            job.cpu_seconds += cpu.as_secs_f64();
+        }
+    }
+
+    /// Notes the end of a job.
+    pub fn end(&self, id: &str, state: JobState, change: impl FnOnce(&mut Job)) {
+        let now = Timestamp::now();
+        self.note(self.change(id, |job| {
+            close_stage(job, now);
+            job.state = state;
+            job.finished_at = Some(now);
+            job.worker = None;
+            change(job);
+        }));
+    }
+
+    /// Queues a running job again, unless it was started too often.
+    ///
+    /// # Errors
+    /// When its file cannot be written.
+    pub fn requeue(&self, id: &str, why: &str) -> anyhow::Result<()> {
+        let attempts = self.get(id).map_or(0, |job| job.attempts);
+        if attempts >= MAX_ATTEMPTS && why != PAUSED {
+            self.end(id, JobState::Failed, |job| {
+                job.error = Some(format!("{why}, for the {attempts}th time"));
+                job.hint = Some("`mynah jobs log` shows how far it came; `mynah train --local` runs here".to_owned());
+            });
+            return Ok(());
+        }
+        let now = Timestamp::now();
+        self.change(id, |job| {
+            close_stage(job, now);
+            job.state = JobState::Queued;
+            job.worker = None;
+            job.note = format!("{why}; it goes on from its last checkpoint");
+            if why == PAUSED {
+                job.attempts = job.attempts.saturating_sub(1);
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Cancels a queued job at once. Returns the state that it was found in; whoever runs a running one has to stop it.
+    pub fn cancel(&self, id: &str) -> Option<JobState> {
+        let state = self.get(id)?.state;
+        if state == JobState::Queued {
+            self.end(id, JobState::Cancelled, |_| {});
+        }
+        Some(state)
+    }
+
+    fn change(&self, id: &str, change: impl FnOnce(&mut Job)) -> anyhow::Result<Option<Job>> {
+        let mut entries = self.lock();
+        let Some(job) = entries.jobs.get_mut(id) else { return Ok(None) };
+        change(job);
+        store::save(&self.directory, job, &self.fault)?;
+        Ok(Some(job.clone()))
+    }
+
+    /// What the disk refuses while a job runs is told and does not end it: its result counts more than its notes.
+    fn note<T>(&self, written: anyhow::Result<T>) {
+        if let Err(error) = written {
+            tracing::warn!("the notes on a job: {error:#}");
         }
     }
 
     /// Plain values: a panic elsewhere leaves none of them half changed.
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Writes a run's progress into its job.
-pub struct JobProgress {
-    jobs: Jobs,
-    id: String,
-    cancelled: Arc<AtomicBool>,
+/// Why a job that is to go on later was stopped.
+pub const PAUSED: &str = "it was stopped to go on later";
+
+/// Cancels a queued or orphaned job of a home without a service. The caller holds the service's lock.
+///
+/// # Errors
+/// When its file cannot be read or written.
+pub fn cancel_here(home: &Home, id: &str, fault: FaultPoint) -> anyhow::Result<Option<JobState>> {
+    let jobs = Jobs::open(home, fault)?;
+    Ok(jobs.cancel(id))
 }
 
-impl JobProgress {
-    fn change(&self, change: impl FnOnce(&mut Job)) {
-        if let Some(entry) = self.jobs.lock().get_mut(&self.id) {
-            change(&mut entry.job);
-        }
-    }
+/// The digest of some bytes in a file; `None` when it cannot be read.
+pub fn digest_of(path: &Path) -> Option<String> {
+    Some(mynah_registry::Digest::of(&std::fs::read(path).ok()?).to_string())
 }
 
-impl Progress for JobProgress {
-    fn stage(&self, stage: Stage, total: u64) {
-        self.change(|job| {
-            (job.stage, job.total, job.done) = (Some(stage), total, 0);
-            job.note.clear();
-        });
-    }
-
-    fn advance(&self, done: u64, note: &str) {
-        self.change(|job| {
-            job.done = done;
-            note.clone_into(&mut job.note);
-        });
-    }
-
-    fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Acquire)
+fn close_stage(job: &mut Job, now: Timestamp) {
+    if let Some(open) = job.stages.last_mut().filter(|stage| stage.finished_at.is_none()) {
+        open.finished_at = Some(now);
     }
 }
 
@@ -226,43 +440,100 @@ mod tests {
         JobRequest { training: TrainingSettings::default(), scope: Scope::NEW }
     }
 
+    fn jobs(home: &Path) -> Jobs {
+        Jobs::open(&Home::new(home), Arc::new(|_| Ok(()))).unwrap()
+    }
+
     #[test]
-    fn a_job_waits_runs_and_ends() {
-        let jobs = Jobs::default();
-        let first = jobs.add("api", request());
-        let second = jobs.add("api", request());
-        assert_eq!(jobs.oldest_waiting().as_ref(), Some(&first));
-        let (_, progress) = jobs.start(&first).unwrap();
-        assert!(jobs.start(&first).is_none());
-        progress.stage(Stage::FineTune, 10);
-        progress.advance(4, "epoch 1");
-        let job = jobs.get(&first).unwrap();
+    fn a_job_waits_runs_and_ends_and_its_file_says_the_same() {
+        let home = tempfile::tempdir().unwrap();
+        let jobs = jobs(home.path());
+        let first = jobs.add(Trigger::SessionEnd, request()).unwrap();
+        let second = jobs.add(Trigger::Api, request()).unwrap();
+        assert_eq!(jobs.next_queued(), Some((second.clone(), Trigger::Api)), "people come first");
+        assert!(jobs.start(&second, Inputs::default()).unwrap().is_some());
+        assert!(jobs.start(&second, Inputs::default()).unwrap().is_none());
+        jobs.stage(&second, Stage::Dataset, 0);
+        jobs.stage(&second, Stage::FineTune, 10);
+        jobs.advance(&second, 4, "epoch 1");
+        let job = jobs.get(&second).unwrap();
         assert_eq!((job.state, job.done, job.total, job.note.as_str()), (JobState::Running, 4, 10, "epoch 1"));
-        assert_eq!(jobs.oldest_waiting().as_ref(), Some(&second));
-        jobs.finish(&first, Value::Null);
-        assert_eq!(jobs.get(&first).unwrap().state, JobState::Done);
+        assert!(job.stages[0].finished_at.is_some() && job.stages[1].finished_at.is_none());
+        assert_eq!(jobs.next_queued(), Some((first, Trigger::SessionEnd)));
+        jobs.end(&second, JobState::Succeeded, |job| job.outcome = Some(Value::Null));
+        let stored = read_all(&Home::new(home.path())).unwrap();
+        assert_eq!(stored[&second].state, JobState::Succeeded);
+        assert_eq!(serde_json::to_value(&stored[&second]).unwrap(), serde_json::to_value(jobs.get(&second)).unwrap());
     }
 
     #[test]
-    fn a_waiting_job_is_cancelled_at_once_and_a_running_one_is_asked() {
-        let jobs = Jobs::default();
-        let (running, waiting) = (jobs.add("api", request()), jobs.add("api", request()));
-        let (_, progress) = jobs.start(&running).unwrap();
-        jobs.cancel_all();
-        assert!(progress.is_cancelled());
-        assert_eq!(jobs.get(&waiting).unwrap().state, JobState::Cancelled);
-        jobs.fail(&running, &mynah_pipelines::Error::Cancelled.into());
-        assert_eq!(jobs.get(&running).unwrap().state, JobState::Cancelled);
-        assert!(!jobs.cancel("j_unknown"));
-    }
-
-    #[test]
-    fn only_so_many_finished_jobs_are_kept() {
-        let jobs = Jobs::default();
-        for _ in 0..KEPT + 5 {
-            let id = jobs.add("api", request());
-            jobs.finish(&id, Value::Null);
+    fn what_a_killed_service_left_running_is_queued_again_until_it_is_to_blame() {
+        let home = tempfile::tempdir().unwrap();
+        let id = jobs(home.path()).add(Trigger::Api, request()).unwrap();
+        for attempt in 1..=MAX_ATTEMPTS {
+            let opened = jobs(home.path());
+            assert!(opened.start(&id, Inputs::default()).unwrap().is_some(), "attempt {attempt}");
+            opened.worker(&id, 7);
         }
-        assert_eq!(jobs.lock().len(), KEPT);
+        let job = jobs(home.path()).get(&id).unwrap();
+        assert_eq!((job.state, job.worker), (JobState::Failed, None));
+        insta::assert_snapshot!(job.error.unwrap(), @"the service ended while it ran, for the 3th time");
+    }
+
+    #[test]
+    fn a_job_that_is_paused_may_be_so_any_number_of_times() {
+        let home = tempfile::tempdir().unwrap();
+        let jobs = jobs(home.path());
+        let id = jobs.add(Trigger::Schedule, request()).unwrap();
+        for _ in 0..2 * MAX_ATTEMPTS {
+            jobs.start(&id, Inputs::default()).unwrap();
+            jobs.requeue(&id, PAUSED).unwrap();
+        }
+        assert_eq!(jobs.get(&id).unwrap().state, JobState::Queued);
+    }
+
+    #[test]
+    fn a_waiting_job_is_cancelled_at_once_and_without_a_service_too() {
+        let home = tempfile::tempdir().unwrap();
+        let open = jobs(home.path());
+        let (running, waiting) =
+            (open.add(Trigger::Api, request()).unwrap(), open.add(Trigger::Api, request()).unwrap());
+        open.start(&running, Inputs::default()).unwrap();
+        assert_eq!(open.cancel(&waiting), Some(JobState::Queued));
+        assert_eq!(open.get(&waiting).unwrap().state, JobState::Cancelled);
+        assert_eq!(open.cancel(&running), Some(JobState::Running));
+        assert_eq!(open.cancel("j_unknown"), None);
+        drop(open);
+        let home = Home::new(home.path());
+        assert_eq!(cancel_here(&home, &running, Arc::new(|_| Ok(()))).unwrap(), Some(JobState::Queued));
+        assert_eq!(read_all(&home).unwrap()[&running].state, JobState::Cancelled);
+    }
+
+    #[test]
+    fn only_so_many_finished_jobs_are_kept_and_a_broken_file_is_no_job() {
+        let home = tempfile::tempdir().unwrap();
+        let open = jobs(home.path());
+        let first = open.add(Trigger::Api, request()).unwrap();
+        std::fs::write(open.log_path(&first), "log").unwrap();
+        open.end(&first, JobState::Failed, |_| {});
+        for _ in 0..KEPT {
+            let id = open.add(Trigger::Api, request()).unwrap();
+            open.end(&id, JobState::Succeeded, |_| {});
+        }
+        let waiting = open.add(Trigger::Api, request()).unwrap();
+        assert!(open.get(&first).is_none() && !open.log_path(&first).exists());
+        std::fs::write(store::directory(&Home::new(home.path())).join("j_broken.json"), "{").unwrap();
+        let again = jobs(home.path());
+        assert_eq!(again.list().len(), KEPT + 1);
+        assert!(again.get(&waiting).is_some());
+    }
+
+    #[test]
+    fn a_job_that_cannot_be_written_was_not_accepted() {
+        let home = tempfile::tempdir().unwrap();
+        let full: FaultPoint = Arc::new(|_| Err(std::io::ErrorKind::StorageFull.into()));
+        let jobs = Jobs::open(&Home::new(home.path()), full).unwrap();
+        assert!(jobs.add(Trigger::Api, request()).is_err());
+        assert_eq!(jobs.next_queued(), None);
     }
 }

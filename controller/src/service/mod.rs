@@ -5,25 +5,32 @@
 //! logged.
 
 pub mod access;
+mod control;
 pub mod decide;
 pub mod jobs;
+mod ledger;
+mod machine;
+pub mod recent;
 mod routes;
 mod schedule;
 mod serve;
+mod trial;
 pub mod wire;
+mod workers;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use mynah_pipelines::TrainingSettings;
-use mynah_runtime::MynahError;
+use mynah_runtime::{MynahError, Reload};
 
 use crate::commands::Context;
 use crate::conversation::{Assistant, Conversation, Local, Reply};
-use crate::learning::{self, Scope, Task};
-use decide::{Action, Policy, State, Trigger};
+use crate::learning::Scope;
+use control::Control;
+use decide::Trigger;
 use jobs::{JobRequest, Jobs};
 use wire::{ChatRequest, FeedbackRequest, FineTuneRequest, ServiceError, ServiceStatus};
 
@@ -40,13 +47,14 @@ pub struct Service {
     context: Context,
     token: String,
     jobs: Jobs,
+    control: Control,
+    trial: trial::Trial,
     assistant: Mutex<Option<Assistant>>,
     sessions: Mutex<HashMap<String, Open>>,
     /// Turns of open sessions, for feedback.
     turns: Mutex<HashMap<String, String>>,
     stopping: AtomicBool,
     training: AtomicBool,
-    schedule_due: AtomicBool,
     /// The number of new labels may have changed.
     dirty: AtomicBool,
     new_labels: AtomicUsize,
@@ -57,24 +65,25 @@ pub struct Service {
 }
 
 impl Service {
-    fn new(context: Context, token: String) -> Self {
-        Self {
+    fn new(context: Context, token: String) -> anyhow::Result<Self> {
+        Ok(Self {
+            jobs: Jobs::open(&context.home, context.fault.clone())?,
+            control: Control::open(&context),
+            trial: trial::Trial::default(),
             context,
             token,
-            jobs: Jobs::default(),
             assistant: Mutex::default(),
             sessions: Mutex::default(),
             turns: Mutex::default(),
             stopping: AtomicBool::new(false),
             training: AtomicBool::new(false),
-            schedule_due: AtomicBool::new(false),
             dirty: AtomicBool::new(true),
             new_labels: AtomicUsize::new(0),
             latest_label: Mutex::default(),
             tried_until: Mutex::default(),
             last_activity: Mutex::default(),
             wake: tokio::sync::Notify::new(),
-        }
+        })
     }
 
     /// Runs work that reads files or computes where it holds up no other request.
@@ -113,7 +122,8 @@ impl Service {
                 if !assistant.has_something_to_say() {
                     return Err(ServiceError::NoModel);
                 }
-                Some(Arc::new(Mutex::new(assistant.start("http"))))
+                let share = self.context.settings.rollout.canary_share;
+                Some(Arc::new(Mutex::new(assistant.start("http").with_canary(self.trial.canary(), share))))
             }
         };
         let conversation = conversation.ok_or_else(|| ServiceError::NotFound {
@@ -121,6 +131,9 @@ impl Service {
             id: request.session.clone().unwrap_or_default(),
         })?;
         let reply = lock(&conversation).respond(&request.message, request.explain).map_err(unanswered)?;
+        if self.trial.overhear(&request.message) {
+            self.wake.notify_one();
+        }
         let now = Timestamp::now();
         lock(&self.sessions).insert(reply.session.clone(), Open { conversation, last: now });
         lock(&self.turns).insert(reply.interaction.clone(), reply.session.clone());
@@ -161,7 +174,8 @@ impl Service {
         if let Some(assistant) = assistant.as_ref() {
             return Ok(assistant.clone());
         }
-        let opened = Assistant::open(&self.context, self.context.settings.runtime.memory)
+        let memory = self.context.settings.runtime.memory;
+        let opened = Assistant::open_with(&self.context, memory, |builder| builder.reload(Reload::ByTheApp))
             .map_err(|error| ServiceError::internal(&error))?;
         Ok(assistant.insert(opened).clone())
     }
@@ -183,116 +197,10 @@ impl Service {
         }
         let training: TrainingSettings = serde_json::from_value(settings).map_err(bad)?;
         let scope = Scope { learns: request.scope, forced: request.force };
-        let id = self.jobs.add(Trigger::Api.as_str(), JobRequest { training, scope });
+        let request = JobRequest { training, scope };
+        let id = self.jobs.add(Trigger::Api, request).map_err(|error| ServiceError::internal(&error))?;
         self.wake.notify_one();
         Ok(id)
-    }
-
-    /// Everything that the decision depends on.
-    fn state(&self) -> State {
-        State {
-            stopping: self.stopping.load(Ordering::Acquire),
-            training: self.training.load(Ordering::Acquire),
-            requested: self.jobs.oldest_waiting(),
-            schedule_due: self.schedule_due.load(Ordering::Acquire),
-            new_labels: self.new_labels.load(Ordering::Acquire),
-            latest_label: *lock(&self.latest_label),
-            tried_until: *lock(&self.tried_until),
-            last_activity: *lock(&self.last_activity),
-            open_sessions: lock(&self.sessions).len(),
-        }
-    }
-
-    fn policy(&self) -> Policy {
-        let settings = &self.context.settings.service;
-        Policy {
-            session_end: settings.session_end,
-            quiet: SignedDuration::from_mins(i64::from(settings.quiet_minutes)),
-            min_new_labels: settings.min_new_labels,
-        }
-    }
-
-    /// Looks at the log for what other processes wrote.
-    fn refresh(&self) {
-        let look = || -> anyhow::Result<()> {
-            let labels = learning::new_labels(&self.context, &self.context.registry()?)?;
-            self.new_labels.store(labels.examples, Ordering::Release);
-            *lock(&self.latest_label) = labels.latest;
-            // A run of another process, or of this one before it was started again, counts as well.
-            if labels.tried.is_some() {
-                let mut tried = lock(&self.tried_until);
-                *tried = (*tried).max(labels.latest);
-            }
-            let log = self.context.log();
-            if let Some(last) = log.session_ids()?.last() {
-                let last = log.session(last)?.last;
-                let mut activity = lock(&self.last_activity);
-                *activity = Some(activity.map_or(last, |activity| activity.max(last)));
-            }
-            Ok(())
-        };
-        if let Err(error) = look() {
-            tracing::warn!("cannot read the log: {error:#}");
-        }
-    }
-
-    /// Carries one action out; a fine-tune goes on in a thread of its own.
-    fn carry_out(self: &Arc<Self>, action: Action) {
-        match action {
-            Action::Train { trigger, job } => self.train(trigger, job),
-            Action::SkipSchedule => {
-                self.schedule_due.store(false, Ordering::Release);
-                tracing::info!("a schedule came due; nothing is new");
-            }
-            Action::EndIdleSessions => {
-                let before = Timestamp::now() - self.policy().quiet;
-                let idle: Vec<String> = lock(&self.sessions)
-                    .iter()
-                    .filter(|(_, open)| open.last <= before)
-                    .map(|(id, _)| id.clone())
-                    .collect();
-                for id in idle {
-                    tracing::info!("session {id} was left open and is ended");
-                    let _ = self.end_session(&id, "idle");
-                }
-                let context = self.context.clone();
-                tokio::task::spawn_blocking(move || context.snapshot());
-            }
-        }
-    }
-
-    fn train(self: &Arc<Self>, trigger: Trigger, job: Option<String>) {
-        let request = || JobRequest { training: self.context.settings.training.clone(), scope: Scope::NEW };
-        let id = job.unwrap_or_else(|| self.jobs.add(trigger.as_str(), request()));
-        let Some((request, progress)) = self.jobs.start(&id) else {
-            return;
-        };
-        self.training.store(true, Ordering::Release);
-        self.schedule_due.store(false, Ordering::Release);
-        *lock(&self.tried_until) = *lock(&self.latest_label);
-        let service = self.clone();
-        tokio::task::spawn_blocking(move || {
-            tracing::info!("fine-tune {id} starts ({})", trigger.as_str());
-            let mut context = service.context.clone();
-            context.settings.training = request.training;
-            match learning::outcome(&context, &Task { trigger: trigger.as_str(), scope: request.scope }, &progress) {
-                Ok(outcome) => {
-                    tracing::info!(
-                        "fine-tune {id}: {} {}",
-                        outcome["version"].as_str().unwrap_or_default(),
-                        outcome["verdict"].as_str().unwrap_or_default()
-                    );
-                    service.jobs.finish(&id, outcome);
-                }
-                Err(error) => {
-                    tracing::warn!("fine-tune {id} failed: {error:#}");
-                    service.jobs.fail(&id, &error);
-                }
-            }
-            service.dirty.store(true, Ordering::Release);
-            service.training.store(false, Ordering::Release);
-            service.wake.notify_one();
-        });
     }
 }
 

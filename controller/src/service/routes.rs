@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::Service;
 use super::access;
-use super::jobs::Job;
+use super::jobs::{Job, JobList};
 use super::wire::{ChatRequest, FeedbackRequest, FineTuneRequest, ServiceError, ServiceStatus};
 use crate::conversation::Reply;
 
@@ -25,7 +25,10 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/chat", post(chat))
         .route("/feedback", post(feedback))
         .route("/fine-tune", post(fine_tune))
-        .route("/jobs/{id}", get(job))
+        .route("/control", get(control))
+        .route("/jobs", get(jobs))
+        .route("/jobs/{id}", get(job).delete(cancel))
+        .route("/jobs/{id}/log", get(job_log))
         .route("/jobs/{id}/cancel", post(cancel))
         .route("/sessions/{id}/end", post(end))
         .route("/status", get(status))
@@ -96,11 +99,22 @@ async fn job(State(service): State<Arc<Service>>, Path(id): Path<String>) -> Res
     service.jobs.get(&id).map(Json).ok_or(ServiceError::NotFound { what: "job", id })
 }
 
-async fn cancel(State(service): State<Arc<Service>>, Path(id): Path<String>) -> Result<Json<Value>, ServiceError> {
-    match service.jobs.cancel(&id) {
-        true => Ok(Json(json!({"status": "cancelling"}))),
-        false => Err(ServiceError::NotFound { what: "job", id }),
-    }
+async fn control(State(service): State<Arc<Service>>) -> Result<Json<Value>, ServiceError> {
+    service.blocking(|service| Ok(service.control_view())).await.map(Json)
+}
+
+async fn jobs(State(service): State<Arc<Service>>) -> Response {
+    Json(JobList { jobs: &service.jobs.list() }).into_response()
+}
+
+async fn job_log(State(service): State<Arc<Service>>, Path(id): Path<String>) -> Result<String, ServiceError> {
+    let known = service.jobs.get(&id).ok_or_else(|| ServiceError::NotFound { what: "job", id: id.clone() })?;
+    let read = move |service: &Service| Ok(std::fs::read(service.jobs.log_path(&known.id)).unwrap_or_default());
+    service.blocking(read).await.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+async fn cancel(State(service): State<Arc<Service>>, Path(id): Path<String>) -> Result<Json<Job>, ServiceError> {
+    service.blocking(move |service| service.cancel_job(&id)).await.map(Json)
 }
 
 async fn status(State(service): State<Arc<Service>>) -> Result<Json<ServiceStatus>, ServiceError> {

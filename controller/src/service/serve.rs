@@ -66,13 +66,10 @@ async fn run(context: &Context) -> anyhow::Result<Exit> {
         }
         error => error.into(),
     })?;
-    let service = Arc::new(Service::new(context.clone(), access::new_token()));
+    let service = Arc::new(Service::new(context.clone(), access::new_token())?);
     let on_due = {
         let service = service.clone();
-        Arc::new(move || {
-            service.schedule_due.store(true, Ordering::Release);
-            service.wake.notify_one();
-        })
+        Arc::new(move || service.wake.notify_one())
     };
     let mut clock = Clock::new(&context.settings.service.schedules, on_due)?;
     let listener = tokio::net::TcpListener::bind(address).await.map_err(|error| {
@@ -94,12 +91,14 @@ async fn run(context: &Context) -> anyhow::Result<Exit> {
     let server = axum::serve(listener, routes::router(service.clone()))
         .with_graceful_shutdown(async move { stopped.notified().await });
     let server = tokio::spawn(async move { server.await });
+    let fresh = service.clone();
+    std::thread::Builder::new().name("fresh".into()).spawn(move || fresh.keep_fresh())?;
     let ended = tick_until_signalled(&service, &mut clock).await;
 
     service.stopping.store(true, Ordering::Release);
     let _ = std::fs::remove_file(&path);
     stop.notify_one();
-    service.jobs.cancel_all();
+    service.pause_jobs();
     clock.stop().await;
     let _ = tokio::time::timeout(DRAIN, server).await;
     while service.training.load(Ordering::Acquire) {
@@ -124,11 +123,15 @@ async fn tick_until_signalled(service: &Arc<Service>, clock: &mut Clock) -> anyh
     tokio::pin!(signal);
     loop {
         clock.set(Timestamp::now()).await?;
+        service.control.schedule(clock.last_due(Timestamp::now()));
         // Feedback and finished jobs wake the loop, and both change what is new.
         let due = refreshed.is_none_or(|at| at.elapsed() >= REFRESH_EVERY);
         let _ = service
             .blocking(move |service| {
-                if due || service.dirty.swap(false, Ordering::AcqRel) {
+                let may_look = service.control.may_look();
+                if due
+                    || (may_look && (service.trial.rollout().is_some() || service.dirty.swap(false, Ordering::AcqRel)))
+                {
                     service.refresh();
                 }
                 Ok(())
@@ -137,8 +140,9 @@ async fn tick_until_signalled(service: &Arc<Service>, clock: &mut Clock) -> anyh
         if due {
             refreshed = Some(Instant::now());
         }
-        for action in decide(&service.state(), &service.policy(), Timestamp::now()) {
-            service.carry_out(action);
+        let now = Timestamp::now();
+        for action in decide(&service.state(now), &service.policy(), now) {
+            service.carry_out(action, now);
         }
         tokio::select! {
             result = &mut signal => return Ok(result?),

@@ -40,6 +40,9 @@ fn the_short_help_fits_a_screen() {
       log         Read the log of conversations
       labels      Labels that people gave: which are held back and why; accept or reject one
       status      What is in production, what is new, what runs
+      pin         Keep what is in production: nothing is promoted or rolled back until `unpin`
+      unpin       Let production change again
+      jobs        Fine-tunes of the service: which wait, run and ran; what they said; stop one
       expect      Pin sentences with their call: no version that gets one wrong is promoted
       simulate    Try the rules on made-up candidates whose worth is known
       benchmark   Measure, as BENCHMARKS.md does

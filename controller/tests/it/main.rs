@@ -2,12 +2,14 @@
 
 mod architecture;
 mod bad_input;
+mod control;
 mod crash;
 mod dialogue;
 mod held_back;
 mod home;
 mod hub;
 mod hub_server;
+mod jobs;
 mod judging;
 mod measures;
 mod service;

@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 
 use crate::home::{TestHome, errors, text};
 
-struct Running {
-    child: Child,
-    address: String,
+pub struct Running {
+    pub child: Child,
+    pub address: String,
     token: String,
 }
 
 impl Running {
-    fn start(home: &TestHome) -> Self {
+    pub fn start(home: &TestHome) -> Self {
         let mut child = home
             .command(&["serve", "--listen", "127.0.0.1:0"])
             .stdout(Stdio::piped())
@@ -32,7 +32,7 @@ impl Running {
         }
     }
 
-    fn ask(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    pub fn ask(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
         let authorization = format!("Authorization: Bearer {}\r\n", self.token);
         self.ask_with(method, path, body.to_string().as_bytes(), "127.0.0.1", &authorization)
     }
@@ -53,7 +53,7 @@ impl Running {
     }
 
     /// Asks it to stop, as Ctrl-C does.
-    fn stop(mut self) -> Option<i32> {
+    pub fn stop(mut self) -> Option<i32> {
         let killed = std::process::Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
         assert!(killed.success());
         self.child.wait().unwrap().code()

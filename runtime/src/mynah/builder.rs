@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
@@ -71,6 +72,19 @@ pub struct Builder {
     embedding: EmbeddingProgress,
     log: LogOptions,
     registry: RegistryOptions,
+    reload: Reload,
+    version: Option<String>,
+}
+
+/// Who looks for newer versions and changed files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reload {
+    /// Every reply, before it answers: the one that finds something waits until it is loaded.
+    #[default]
+    EveryReply,
+    /// The app, which calls [`Mynah::refresh`] from a thread of its own; no reply ever waits for a version to be loaded. What
+    /// people say in conversations of this [`Mynah`] is used from the next turn on all the same.
+    ByTheApp,
 }
 
 impl Builder {
@@ -86,7 +100,22 @@ impl Builder {
             embedding: Arc::new(|_, _| {}),
             log: LogOptions::default(),
             registry: RegistryOptions::default(),
+            reload: Reload::default(),
+            version: None,
         }
+    }
+
+    /// Who looks for newer versions and changed files; every reply by default.
+    pub fn reload(mut self, reload: Reload) -> Self {
+        self.reload = reload;
+        self
+    }
+
+    /// Serves this version (a name, a tag or the start of a digest) instead of the one in production, whatever is promoted,
+    /// until [`Mynah::follow_production`].
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.version = Some(version.into());
+        self
     }
 
     /// Registers what runs a function; its words are the reply.
@@ -171,7 +200,9 @@ impl Builder {
         // Taken before loading: what changes meanwhile is noticed at the first reply.
         let knowledge_look = KnowledgeLook::default();
         let seen = Fingerprint::of(&home, &registry, &knowledge_look)?;
-        let (loaded, warnings) = loading::open(&home, &registry, &log, &settings, &*self.embedding)?;
+        let chosen = self.version.as_deref().map(|version| registry.version(version)).transpose()?;
+        let is_chosen = chosen.is_some();
+        let (loaded, warnings) = loading::open(&home, &registry, &log, &settings, &*self.embedding, chosen.as_ref())?;
         let cores = settings.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         let inner = Inner {
             admission: Admission::new(cores.saturating_add(settings.max_waiting)),
@@ -185,6 +216,8 @@ impl Builder {
             registry,
             log,
             loaded: ArcSwap::from_pointee(loaded),
+            reload: self.reload,
+            is_chosen: AtomicBool::new(is_chosen),
             seen: Mutex::new(seen),
             knowledge_look,
             warnings: Mutex::new(Vec::new()),

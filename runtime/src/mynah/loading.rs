@@ -4,6 +4,7 @@
 //! for the one before it. Updating never fails: what cannot be loaded leaves what was there.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use mynah_data::{Functions, Home, Log, new_session_id};
 use mynah_registry::{Author, ManifestDraft, Registry, VerifiedCheckpoint, Version};
@@ -22,6 +23,9 @@ use crate::starter;
 
 /// What the starter is called in the manifest of a base.
 const STARTER_SOURCE: &str = "starter";
+
+/// What a model reads before it serves.
+const WARM_UP: &str = "is anybody there";
 
 /// Puts the embedded starter into a registry that has no base yet.
 pub(super) fn ensure_base(home: &Home, registry: &Registry) -> Result<(), MynahError> {
@@ -50,9 +54,13 @@ pub(super) fn open(
     log: &Log,
     settings: &RuntimeSettings,
     embedding: OnProgress,
+    chosen: Option<&Version>,
 ) -> Result<(Loaded, Vec<Warning>), MynahError> {
     let mut warnings = Vec::new();
-    let (model, version) = model(registry, settings, &mut warnings)?;
+    let (model, version) = match chosen {
+        Some(version) => (load(&registry.verify(version)?, settings)?, Some(Served::from(version))),
+        None => model(registry, settings, &mut warnings)?,
+    };
     let functions = functions(home)?;
     let toolbox = Arc::new(Toolbox::new(&functions)?);
     let parts = Parts { home, log, settings, embedding };
@@ -80,6 +88,8 @@ pub(super) fn update(
     if seen.journal != current.journal
         && let Some((model, version)) = newer_model(inner, loaded, &mut warnings)
     {
+        // Once, so that the first reply does not pay for pages and threads that nobody has touched yet.
+        model.predict(WARM_UP);
         next.set_model(Arc::new(model), version, &inner.settings);
         new_model = true;
     }
@@ -226,6 +236,9 @@ fn model(
 
 /// The model to serve after the journal grew, if it is another one than before.
 fn newer_model(inner: &Inner, loaded: &Loaded, warnings: &mut Vec<Warning>) -> Option<(Model, Option<Served>)> {
+    if inner.is_chosen.load(Ordering::Acquire) {
+        return None;
+    }
     let served = loaded.version.as_ref().map(|version| version.digest.as_str());
     let found = match inner.registry.load_production() {
         Ok(found) => found,

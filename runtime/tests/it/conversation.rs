@@ -8,8 +8,8 @@ use jiff::Zoned;
 use mynah_data::{Log, LogOptions, PolicyStage, Record};
 use mynah_registry::{Author, Kind, ManifestDraft, Registry};
 use mynah_runtime::{
-    AnswerSource, Builder, Call, Feedback, HandlerError, Mynah, MynahError, PolicySettings, ReplyKind, ReplySource,
-    RuntimeSettings, starter,
+    AnswerSource, Builder, Call, Feedback, HandlerError, Mynah, MynahError, PolicySettings, Reload, ReplyKind,
+    ReplySource, RuntimeSettings, starter,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -430,6 +430,35 @@ fn a_promotion_is_served_from_the_next_reply_on_and_a_damaged_one_is_not() {
     let fresh = open(&home);
     assert_eq!(fresh.version().expect("a version").name, "v1");
     assert_eq!(fresh.warnings().len(), 1);
+}
+
+#[test]
+fn a_chosen_version_stays_and_an_app_may_reload_off_the_way_of_replies() {
+    let home = home();
+    promote(home.path(), &add_version(home.path(), "first"));
+    add_version(home.path(), "candidate");
+    let production = builder(&home).reload(Reload::ByTheApp).open().expect("opened");
+    let candidate = builder(&home).version("v2").open().expect("opened");
+    let (mut one, mut two) = (production.session().expect("started"), candidate.session().expect("started"));
+    let say = |session: &mut mynah_runtime::Session| {
+        session.respond("wake me at seven").expect("replied").version.expect("a version")
+    };
+    assert_eq!((say(&mut one), say(&mut two)), ("v1".to_owned(), "v2".to_owned()));
+    promote(home.path(), &add_version(home.path(), "third"));
+    assert_eq!((say(&mut one), say(&mut two)), ("v1".to_owned(), "v2".to_owned()), "nobody has looked");
+    assert!(production.refresh());
+    assert_eq!((say(&mut one), say(&mut two)), ("v3".to_owned(), "v2".to_owned()));
+    // What people say counts at once in both.
+    let wrong = one.respond("rise and shine").expect("replied");
+    one.feedback(&wrong.interaction, Feedback::correct_answer("Good morning.")).expect("taken");
+    assert_eq!(one.respond("rise and shine").expect("replied").text, "Good morning.");
+    assert_eq!(two.respond("rise and shine").expect("replied").text, "Good morning.");
+    assert!(candidate.is_chosen());
+    candidate.follow_production();
+    assert_eq!(say(&mut two), "v3");
+    promote(home.path(), &add_version(home.path(), "fourth"));
+    assert_eq!(say(&mut two), "v4");
+    assert!(matches!(builder(&home).version("v9").open(), Err(MynahError::Registry(_))));
 }
 
 #[test]

@@ -12,6 +12,7 @@ pub mod respond;
 pub mod retrieval;
 mod scores;
 mod sentences;
+pub mod service;
 pub mod start;
 pub mod training;
 pub mod understanding;
@@ -95,6 +96,9 @@ pub enum BenchmarkCommand {
     #[command(after_help = "The lines are those of the peer in PyTorch, so that the two can be interleaved.\n\n\
         Examples:\n  mynah benchmark training --json\n  mynah benchmark training --random 768x6x12x3072 --threads 1")]
     Training(training::TrainingArgs),
+    /// The service under load: promotions, a fine-tune beside it, its memory
+    #[command(subcommand)]
+    Service(service::ServiceCommand),
 }
 
 /// Which arithmetic is measured.
@@ -135,6 +139,7 @@ pub fn run(context: &Context, command: &BenchmarkCommand, interrupt: Interrupt) 
         BenchmarkCommand::Respond(args) => respond::run(output, args, &interrupt),
         BenchmarkCommand::Start(args) => start::run(output, args, &interrupt),
         BenchmarkCommand::Training(args) => training::run(output, args),
+        BenchmarkCommand::Service(command) => service::run(output, command, &interrupt),
     }
 }
 

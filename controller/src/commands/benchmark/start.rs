@@ -139,6 +139,11 @@ fn first_reply(program: &Path, home: &Path) -> anyhow::Result<Started> {
     }
 }
 
+/// What a process that runs holds, in megabytes; only Linux tells.
+pub(super) fn resident_mb(process: u32) -> Option<f64> {
+    memory_of(process).map(|memory| memory.resident_mb)
+}
+
 /// What the system says of a process that runs; only Linux does.
 fn memory_of(process: u32) -> Option<Memory> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
