@@ -80,6 +80,7 @@ mod report_files;
 mod review;
 mod run;
 mod schedule;
+mod scope;
 mod session_weight;
 mod sessions;
 mod settings;
