@@ -13,6 +13,7 @@ mod error;
 mod fingerprint;
 mod loaded;
 mod loading;
+mod offered;
 mod predict;
 
 use std::collections::HashMap;
@@ -27,6 +28,7 @@ use mynah_registry::Registry;
 pub use builder::{Builder, HandlerError};
 pub use error::{MynahError, Warning};
 pub use loaded::Served;
+pub use offered::{Choice, Offered};
 pub use predict::Understood;
 
 pub(crate) use admission::{Admission, Place};
