@@ -116,6 +116,11 @@ impl Jobs {
         self.lock().get(id).map(|entry| entry.job.clone())
     }
 
+    /// All jobs, oldest first; ids sort by time.
+    pub fn list(&self) -> Vec<Job> {
+        self.lock().values().map(|entry| entry.job.clone()).collect()
+    }
+
     /// The job that waits for the longest time; ids sort by time.
     pub fn oldest_waiting(&self) -> Option<String> {
         self.lock().values().find(|entry| entry.job.state == JobState::Waiting).map(|entry| entry.job.id.clone())

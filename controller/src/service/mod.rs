@@ -6,10 +6,22 @@
 
 pub mod access;
 pub mod decide;
+pub mod endpoints;
+mod interface;
 pub mod jobs;
+mod limits;
+mod listen;
+pub mod logging;
+mod metrics;
+pub mod openai;
+pub mod openapi;
+pub mod problem;
 mod routes;
 mod schedule;
 mod serve;
+mod signature;
+mod versions;
+mod webhooks;
 pub mod wire;
 
 use std::collections::HashMap;
@@ -24,10 +36,11 @@ use crate::commands::Context;
 use crate::conversation::{Assistant, Conversation, Local, Reply};
 use crate::learning::{self, Scope, Task};
 use decide::{Action, Policy, State, Trigger};
+use interface::Interface;
 use jobs::{JobRequest, Jobs};
 use wire::{ChatRequest, FeedbackRequest, FineTuneRequest, ServiceError, ServiceStatus};
 
-pub use serve::serve;
+pub use serve::{check_settings, serve};
 
 /// A conversation that the service holds.
 struct Open {
@@ -38,7 +51,7 @@ struct Open {
 /// The service's own state.
 pub struct Service {
     context: Context,
-    token: String,
+    interface: Interface,
     jobs: Jobs,
     assistant: Mutex<Option<Assistant>>,
     sessions: Mutex<HashMap<String, Open>>,
@@ -57,14 +70,15 @@ pub struct Service {
 }
 
 impl Service {
-    fn new(context: Context, token: String) -> Self {
+    /// With other settings, `before` goes on: its conversations and its jobs.
+    fn new(context: Context, interface: Interface, before: Option<&Self>) -> Self {
         Self {
             context,
-            token,
-            jobs: Jobs::default(),
+            interface,
+            jobs: before.map(|before| before.jobs.clone()).unwrap_or_default(),
             assistant: Mutex::default(),
-            sessions: Mutex::default(),
-            turns: Mutex::default(),
+            sessions: Mutex::new(before.map(|before| std::mem::take(&mut *lock(&before.sessions))).unwrap_or_default()),
+            turns: Mutex::new(before.map(|before| std::mem::take(&mut *lock(&before.turns))).unwrap_or_default()),
             stopping: AtomicBool::new(false),
             training: AtomicBool::new(false),
             schedule_due: AtomicBool::new(false),
@@ -168,7 +182,12 @@ impl Service {
 
     /// Whether there is a model to answer with; the name of the version in production, if any is.
     fn ready(&self) -> Result<Option<String>, ServiceError> {
-        self.assistant()?;
+        let assistant = self.assistant()?;
+        // The first reply touches every weight and starts the threads: nobody should wait for that.
+        if !self.interface.warmed.load(Ordering::Acquire) {
+            assistant.mynah().reply_unlogged(&[], "hello", None).map_err(|error| unanswered(error.into()))?;
+            self.interface.warmed.store(true, Ordering::Release);
+        }
         self.production()
     }
 
