@@ -1,5 +1,6 @@
 //! What the HTTP interface keeps between requests.
 
+use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 
@@ -40,7 +41,7 @@ impl Interface {
         let settings = &context.settings.service;
         Ok(Self {
             tokens: Tokens::of_home(&context.home)?,
-            hosts: settings.hosts.clone(),
+            hosts: settings.hosts.iter().cloned().chain(own_address(&settings.listen)).collect(),
             rate: Rate::new(settings.requests_per_second),
             places: Places::new(settings.max_requests),
             metrics: Metrics::new()?,
@@ -48,5 +49,22 @@ impl Interface {
             openai: openai::Memory::default(),
             warmed: AtomicBool::new(false),
         })
+    }
+}
+
+/// The address itself, by which no web page of another name can ask.
+fn own_address(listen: &str) -> Option<String> {
+    let address = listen.parse::<SocketAddr>().ok()?.ip();
+    (!address.is_unspecified()).then(|| address.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_was_chosen_may_be_asked_for() {
+        assert_eq!(own_address("192.168.0.2:7878").as_deref(), Some("192.168.0.2"));
+        assert_eq!(own_address("0.0.0.0:7878"), None);
     }
 }

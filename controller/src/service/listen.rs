@@ -24,8 +24,8 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::routes::Peer;
 use crate::failure::hinted;
 
-/// How long the head of a request, and a handshake, may take.
-const HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// How long the head of a request, and a handshake, may take; and how long a connection may be idle.
+const HEAD_WITHIN: Duration = Duration::from_secs(30);
 
 /// Connections at a time; more wait to be accepted.
 const MAX_CONNECTIONS: usize = 1024;

@@ -52,6 +52,7 @@ enum Ended {
 }
 
 async fn run(context: &Context, again: &Again<'_>) -> anyhow::Result<Exit> {
+    let mut signals = Signals::listen()?;
     prepare(context)?;
     let _lock = context.home.lock("serve").map_err(|error| match error {
         DataError::Locked { pid, .. } => {
@@ -66,7 +67,7 @@ async fn run(context: &Context, again: &Again<'_>) -> anyhow::Result<Exit> {
     let mut context = context.clone();
     let mut before: Option<Life> = None;
     loop {
-        let (ended, life) = once(&context, again, before.take()).await?;
+        let (ended, life) = once(&context, again, &mut signals, before.take()).await?;
         match ended {
             Ended::Stopped => {
                 context.output.note("stopped");
@@ -135,7 +136,12 @@ struct Life {
 }
 
 /// The service with one set of settings.
-async fn once(context: &Context, again: &Again<'_>, before: Option<Life>) -> anyhow::Result<(Ended, Life)> {
+async fn once(
+    context: &Context,
+    again: &Again<'_>,
+    signals: &mut Signals,
+    before: Option<Life>,
+) -> anyhow::Result<(Ended, Life)> {
     let Address { address, tls } = address(context)?;
     let (earlier, listener) = before.map_or((None, None), |life| (Some(life.service), life.listener));
     let service = Service::new(context.clone(), Interface::new(context)?, earlier.as_deref());
@@ -167,7 +173,7 @@ async fn once(context: &Context, again: &Again<'_>, before: Option<Life>) -> any
     let hooks = tokio::spawn(webhooks::run(service.clone()));
     tokio::spawn(warm_up(service.clone()));
     notify(&[sd_notify::NotifyState::Ready]);
-    let ended = tick_until_signalled(&service, &mut clock, again).await;
+    let ended = tick_until_signalled(&service, &mut clock, again, signals).await;
 
     notify(&[match &ended {
         Ok(Ended::Again(_)) => sd_notify::NotifyState::Reloading,
@@ -233,21 +239,55 @@ fn notify(states: &[sd_notify::NotifyState<'_>]) {
     }
 }
 
-/// Waits for SIGHUP; for ever where there is none.
-async fn hung_up() {
+/// What the process is told from outside. It listens before anybody is told that it is ready: a signal that nobody listens
+/// to ends the process.
+struct Signals {
+    stop: tokio::task::JoinHandle<std::io::Result<()>>,
     #[cfg(unix)]
-    if let Ok(mut hangup) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) {
-        hangup.recv().await;
-        return;
-    }
-    std::future::pending().await
+    hangup: tokio::signal::unix::Signal,
 }
 
-async fn tick_until_signalled(service: &Arc<Service>, clock: &mut Clock, again: &Again<'_>) -> anyhow::Result<Ended> {
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            stop: tokio::spawn(signalled()),
+            #[cfg(unix)]
+            hangup: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for Ctrl-C, SIGTERM or SIGHUP.
+    async fn next(&mut self) -> anyhow::Result<Signal> {
+        #[cfg(unix)]
+        tokio::select! {
+            stopped = &mut self.stop => {
+                stopped??;
+                Ok(Signal::Stop)
+            }
+            _ = self.hangup.recv() => Ok(Signal::Again),
+        }
+        #[cfg(not(unix))]
+        {
+            (&mut self.stop).await??;
+            Ok(Signal::Stop)
+        }
+    }
+}
+
+enum Signal {
+    Stop,
+    /// SIGHUP.
+    Again,
+}
+
+async fn tick_until_signalled(
+    service: &Arc<Service>,
+    clock: &mut Clock,
+    again: &Again<'_>,
+    signals: &mut Signals,
+) -> anyhow::Result<Ended> {
     let mut refreshed: Option<Instant> = None;
     let mut next: Option<Box<Context>> = None;
-    let (signal, hangup) = (signalled(), hung_up());
-    tokio::pin!(signal, hangup);
     loop {
         clock.set(Timestamp::now()).await?;
         // Feedback and finished jobs wake the loop, and both change what is new.
@@ -271,18 +311,16 @@ async fn tick_until_signalled(service: &Arc<Service>, clock: &mut Clock, again: 
             service.carry_out(action);
         }
         tokio::select! {
-            result = &mut signal => return Ok(result.map(|()| Ended::Stopped)?),
-            () = &mut hangup => match again().and_then(|context| address(&context).map(|_| context)) {
-                Ok(context) => {
-                    tracing::info!("the settings were read again");
-                    next = Some(Box::new(context));
-                    hangup.set(hung_up());
-                }
-                // What cannot be used leaves what was there.
-                Err(error) => {
-                    tracing::error!("the settings stay as they were: {error:#}");
-                    hangup.set(hung_up());
-                }
+            signal = signals.next() => match signal? {
+                Signal::Stop => return Ok(Ended::Stopped),
+                Signal::Again => match again().and_then(|context| check_settings(&context).map(|()| context)) {
+                    Ok(context) => {
+                        tracing::info!("the settings were read again");
+                        next = Some(Box::new(context));
+                    }
+                    // What cannot be used leaves what was there.
+                    Err(error) => tracing::error!("the settings stay as they were: {error:#}"),
+                },
             },
             () = service.wake.notified() => {}
             () = tokio::time::sleep(TICK) => {}

@@ -50,6 +50,10 @@ pub struct Generated {
 /// The body of `POST /feedback`: a rating, a correction, or both.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("anyOf" = [
+    {"required": ["rating"], "properties": {"rating": {"type": "string"}}},
+    {"required": ["correction"], "properties": {"correction": {"type": "object"}}}
+]))]
 pub struct FeedbackRequest {
     /// The turn.
     pub interaction: String,

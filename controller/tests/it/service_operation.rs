@@ -271,3 +271,31 @@ fn the_unit_is_written_and_removed() {
     assert_eq!(run(&["service", "uninstall"]).status.code(), Some(0));
     assert!(!path.exists());
 }
+
+#[cfg(unix)]
+#[test]
+fn systemd_is_told_when_it_is_ready_reloads_and_stops() {
+    let home = TestHome::trained();
+    let path = home.path().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let told = || {
+        let mut buffer = [0; 256];
+        let count = socket.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..count]).trim().to_owned()
+    };
+    let mut service = home.command(&["serve", "--listen", "127.0.0.1:0"]);
+    let mut service = service.env("NOTIFY_SOCKET", &path).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let signal = |name: &str| {
+        let process = service.id().to_string();
+        assert!(std::process::Command::new("kill").args([name, &process]).status().unwrap().success());
+    };
+    assert_eq!(told(), "READY=1");
+    // At once: whoever is told that it is ready may ask it for anything.
+    signal("-HUP");
+    assert_eq!(told(), "RELOADING=1");
+    assert_eq!(told(), "READY=1");
+    signal("-TERM");
+    assert_eq!(told(), "STOPPING=1");
+    assert_eq!(service.wait().unwrap().code(), Some(0));
+}
