@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::home::{TestHome, errors};
-use crate::service::Running;
+use crate::service_home::Running;
 
 /// How often a job is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
