@@ -140,3 +140,44 @@ fn with_a_certificate_it_speaks_tls() {
     assert!(body.contains("\"production\":\"v1\""), "{body}");
     assert_ne!(service.get("/livez").status, 200, "nothing is answered in the clear");
 }
+
+/// A request of which only half of the body comes.
+fn half_asked(service: &Running) -> std::net::TcpStream {
+    use std::io::Write;
+    let mut stream = std::net::TcpStream::connect(&service.address).unwrap();
+    let head = format!(
+        "POST /chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n{}\r\n{{",
+        service.bearer()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream
+}
+
+#[test]
+fn a_request_that_never_ends_is_given_up() {
+    use std::io::Read;
+    let home = TestHome::trained();
+    home.write("mynah.toml", b"[service]\nrequest_seconds = 1\n");
+    let service = Running::start(&home);
+    let mut stream = half_asked(&service);
+    let mut buffer = [0; 4096];
+    let count = stream.read(&mut buffer).unwrap();
+    let answer = String::from_utf8_lossy(&buffer[..count]).to_lowercase();
+    assert!(answer.starts_with("http/1.1 503") && answer.contains("retry-after: 1"), "{answer}");
+    assert!(answer.contains("\"code\":\"timed_out\""), "{answer}");
+}
+
+#[test]
+fn one_request_too_many_is_refused_rather_than_kept_waiting() {
+    let home = TestHome::trained();
+    home.write("mynah.toml", b"[service]\nmax_requests = 1\n");
+    let service = Running::start(&home);
+    // The one that is to hold the place may itself come too late for it.
+    let (held, refused) =
+        (0..).map(|_| (half_asked(&service), service.get("/status"))).find(|(_, answer)| answer.status != 200).unwrap();
+    assert_eq!((refused.problem(), refused.header("retry-after")), ((503, "overloaded"), Some("1")));
+    assert_eq!(service.send("GET", "/livez", "", b"").status, 200, "whether it lives can always be asked");
+    drop(held);
+    let again = (0..).map(|_| service.get("/status")).find(|answer| answer.status == 200);
+    assert!(again.is_some(), "the place is free again");
+}
