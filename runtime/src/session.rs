@@ -213,7 +213,7 @@ impl Mynah {
     /// [`MynahError::Overloaded`] when too many turns wait already.
     pub fn reply_unlogged(&self, before: &[&str], text: &str, offered: Option<&Offered>) -> Result<Reply, MynahError> {
         let _place = self.enter()?;
-        self.refresh();
+        self.refresh_for_reply();
         let loaded = offered.map_or_else(|| self.loaded(), |offered| Arc::clone(offered.loaded()));
         let now = self.now();
         let context = after_texts(self, &loaded, &now, Context::default(), before);

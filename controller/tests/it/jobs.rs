@@ -133,6 +133,7 @@ fn a_job_goes_on_after_its_service_was_killed() {
     };
     while !has_checkpoint() {
         assert!(!is_over(&job(&service, &id)), "the job was over before it could be killed");
+        std::thread::sleep(Duration::from_millis(5));
     }
     service.child.kill().unwrap();
     service.child.wait().unwrap();

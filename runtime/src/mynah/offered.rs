@@ -63,7 +63,7 @@ impl Mynah {
     /// # Errors
     /// [`MynahError::Schema`] when the parameters of one are not a JSON Schema.
     pub fn offer(&self, functions: &Functions, choice: Choice) -> Result<Offered, MynahError> {
-        self.refresh();
+        self.refresh_for_reply();
         let base = self.loaded();
         let known = functions.functions.iter().all(|function| base.functions.get(&function.name).is_some());
         let functions = Functions {

@@ -27,7 +27,6 @@ pub(in crate::service) async fn embeddings(
 fn embedded(service: &Service, request: EmbeddingsRequest) -> Result<Embeddings, ServiceError> {
     let assistant = service.assistant()?;
     let mynah = assistant.mynah();
-    mynah.refresh();
     check_model(mynah, &request.model)?;
     let (model, version) = (mynah.model(), mynah.version());
     if let Some(wanted) = request.dimensions.filter(|wanted| *wanted != model.dim()) {

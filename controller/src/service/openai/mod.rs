@@ -116,7 +116,6 @@ fn completed(service: &Service, request: &ChatCompletionRequest) -> Result<ChatC
     }
     let assistant = service.assistant()?;
     let mynah = assistant.mynah();
-    mynah.refresh();
     check_model(mynah, &request.model)?;
     let results = results(&request.messages);
     let said: Vec<String> = request
@@ -248,7 +247,9 @@ fn logged(
     let known = service.interface.openai.conversations.session(&conversations::key(&request.messages[..last]));
     let known = known.and_then(|session| lock(&service.sessions).get(&session).map(|open| open.conversation.clone()));
     let is_new = known.is_none();
-    let conversation = known.unwrap_or_else(|| Arc::new(Mutex::new(assistant.start("openai"))));
+    let share = service.context.settings.rollout.canary_share;
+    let start = || assistant.start("openai").with_canary(service.trial.canary(), share);
+    let conversation = known.unwrap_or_else(|| Arc::new(Mutex::new(start())));
     let reply = {
         let mut conversation = lock(&conversation);
         if is_new && !before.is_empty() {
@@ -256,6 +257,10 @@ fn logged(
         }
         conversation.respond_with(text, false, offered).map_err(unanswered)?
     };
+    // What a request brings itself is nothing that a candidate could be compared on.
+    if offered.is_none() && service.trial.overhear(text) {
+        service.wake.notify_one();
+    }
     let now = Timestamp::now();
     lock(&service.sessions).insert(reply.session.clone(), Open { conversation, last: now });
     lock(&service.turns).insert(reply.interaction.clone(), reply.session.clone());
