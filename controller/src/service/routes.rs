@@ -18,12 +18,12 @@ use serde_json::{Map, Value};
 
 use super::access::{self, Scope};
 use super::endpoints::{self, Body, Limit, Name, OptionalBody};
+use super::jobs::{Job, JobList};
 use super::metrics::Snapshot;
 use super::problem::{Code, Problem, ServiceError, in_openai_form};
 use super::wire::{
     Accepted, ChatRequest, ControlBody, Done, FeedbackRequest, FineTuneRequest, FunctionBody, FunctionList,
-    GenerateRequest, Generated, JobBody, JobList, Ready, ServiceStatus, SessionBody, SessionDetail, SessionList,
-    TrainingExample,
+    GenerateRequest, Generated, Ready, ServiceStatus, SessionBody, SessionDetail, SessionList, TrainingExample,
 };
 use super::{Service, lock, openapi};
 use crate::conversation::Reply;
@@ -271,19 +271,17 @@ pub(super) async fn fine_tune(
     Ok((StatusCode::ACCEPTED, Json(service.blocking(ask).await?)))
 }
 
-pub(super) async fn jobs(State(service): Of) -> Answer<JobList> {
-    let jobs: Result<Vec<JobBody>, ServiceError> = service.jobs.list().into_iter().map(job_body).collect();
-    Ok(Json(JobList { jobs: jobs? }))
+/// Jobs are written as they are: read into values first, numbers would come out with other digits than in their files.
+pub(super) async fn jobs(State(service): Of) -> Response {
+    Json(JobList { jobs: &service.jobs.list() }).into_response()
 }
 
-pub(super) async fn job(State(service): Of, Name(id): Name) -> Answer<JobBody> {
-    let job = service.jobs.get(&id).ok_or(ServiceError::NotFound { what: "job", id })?;
-    job_body(job).map(Json)
+pub(super) async fn job(State(service): Of, Name(id): Name) -> Answer<Job> {
+    service.jobs.get(&id).map(Json).ok_or(ServiceError::NotFound { what: "job", id })
 }
 
-pub(super) async fn cancel(State(service): Of, Name(id): Name) -> Answer<JobBody> {
-    let job = service.blocking(move |service| service.cancel_job(&id)).await?;
-    job_body(job).map(Json)
+pub(super) async fn cancel(State(service): Of, Name(id): Name) -> Answer<Job> {
+    service.blocking(move |service| service.cancel_job(&id)).await.map(Json)
 }
 
 pub(super) async fn job_log(State(service): Of, Name(id): Name) -> Result<Response, ServiceError> {
@@ -298,12 +296,6 @@ pub(super) async fn job_log(State(service): Of, Name(id): Name) -> Result<Respon
 
 pub(super) async fn control(State(service): Of) -> Answer<ControlBody> {
     service.blocking(|service| Ok(ControlBody(service.control_view()))).await.map(Json)
-}
-
-/// Whatever is known of a job.
-fn job_body(job: impl serde::Serialize) -> Result<JobBody, ServiceError> {
-    let body = serde_json::to_value(job).and_then(serde_json::from_value);
-    body.map_err(|error| ServiceError::internal(&error.into()))
 }
 
 /// Puts examples of a request into the home, all of them or none.

@@ -4,6 +4,7 @@
 //! the registry compares it once more under its own lock.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::State;
@@ -79,6 +80,7 @@ pub(super) async fn promote(
         let version = registry.version(&name).map_err(ServiceError::registry)?;
         let current = registry.production().map_err(ServiceError::registry)?;
         check(&headers, current.as_ref(), true)?;
+        not_pinned(service)?;
         if version.kind == Kind::Base {
             let detail = format!("{} is a base model and has nothing to answer with", version.name);
             return Err(ServiceError::refused(Code::Conflict, detail));
@@ -89,7 +91,7 @@ pub(super) async fn promote(
         registry
             .promote(&version, expected.as_ref(), json!({"by_hand": true}), &author)
             .map_err(ServiceError::registry)?;
-        serve_it(service);
+        serve_it(service, Some(&version.name));
         Ok((Some(version.name.clone()), InProduction { production: Some(version.name) }))
     };
     service.blocking(promote).await.map(tagged)
@@ -104,6 +106,7 @@ pub(super) async fn rollback(
         let registry = registry(service)?;
         let current = registry.production().map_err(ServiceError::registry)?;
         check(&headers, current.as_ref(), false)?;
+        not_pinned(service)?;
         let to = request.version.as_deref().map(|name| registry.version(name)).transpose();
         let to = to.map_err(ServiceError::registry)?;
         let author = service.context.author(request.reason.as_deref().unwrap_or(BY_REQUEST));
@@ -112,10 +115,15 @@ pub(super) async fn rollback(
             Event::Rollback { to_name, .. } => Some(to_name),
             _ => registry.production().map_err(ServiceError::registry)?.map(|version| version.name),
         };
-        serve_it(service);
+        serve_it(service, production.as_deref());
         Ok((production.clone(), InProduction { production }))
     };
     service.blocking(roll_back).await.map(tagged)
+}
+
+/// A pin is the owner's word: it has to be taken away first.
+fn not_pinned(service: &Service) -> Result<(), ServiceError> {
+    crate::pin::guard(&service.context.home).map_err(|error| ServiceError::refused(Code::Conflict, error.to_string()))
 }
 
 fn registry(service: &Service) -> Result<Registry, ServiceError> {
@@ -134,10 +142,21 @@ fn summary(registry: &Registry, version: &Version) -> VersionSummary {
     }
 }
 
+/// How long a request waits for the version that it put into production, and how often it looks.
+const LOADING: (Duration, Duration) = (Duration::from_secs(5), Duration::from_millis(20));
+
 /// Loads what is in production now, so that nobody's turn has to. What cannot be loaded is told by the next reply.
-fn serve_it(service: &Service) {
-    if let Ok(assistant) = service.assistant() {
+fn serve_it(service: &Service, production: Option<&str>) {
+    let Ok(assistant) = service.assistant() else { return };
+    let (started, (longest, every)) = (Instant::now(), LOADING);
+    loop {
         assistant.mynah().refresh();
+        let serving = assistant.mynah().version().map(|version| version.name);
+        // Somebody else may be loading it at the moment.
+        if serving.as_deref() == production || started.elapsed() >= longest {
+            return;
+        }
+        std::thread::sleep(every);
     }
 }
 
