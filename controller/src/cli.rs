@@ -14,7 +14,9 @@ use crate::commands::jobs::JobsCommand;
 use crate::commands::labels::LabelsCommand;
 use crate::commands::pin::PinArgs;
 use crate::commands::simulate::SimulateCommand;
+use crate::commands::unit::ServiceCommand;
 use crate::failure::EXIT_STATUSES;
+use crate::service::logging::LogFormat;
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -131,11 +133,28 @@ pub enum Command {
     Chat(ChatArgs),
     /// Run the local service: HTTP on loopback, schedules, learning after sessions
     #[command(
-        after_help = "Writes its address and token to service.json in the home (readable by you only). While it runs, `train`,\n\
-        `chat` and `status` ask it. Endpoints: POST /chat, /feedback, /fine-tune, /sessions/{id}/end; GET /jobs, /jobs/{id},\n\
-        /jobs/{id}/log, /livez, /readyz; DELETE /jobs/{id}. All but the last two need `Authorization: Bearer TOKEN`."
+        after_help = "Makes the home when there is none. Every endpoint is described at /openapi.json; OpenAI's clients work with\n\
+        base_url http://127.0.0.1:7878/v1. Requests need `Authorization: Bearer TOKEN` with the token of service.token in the home\n\
+        (service.read.token for what only looks). While it runs, `train`, `chat` and `status` ask it. SIGHUP reads mynah.toml\n\
+        again, SIGTERM and Ctrl-C stop it in order. Other addresses than loopback need tls_certificate and tls_key in [service].\n\n\
+        Examples:\n  mynah serve\n  curl -H \"Authorization: Bearer $(cat HOME/service.token)\" -H 'Content-Type: application/json' \\\n    \
+        -d '{\"message\":\"wake me at seven\"}' http://127.0.0.1:7878/chat"
     )]
     Serve(ServeArgs),
+    /// Install the service as a unit of your systemd, remove it, look at it
+    #[command(
+        subcommand,
+        after_help = "The unit is told when the service is ready (Type=notify), is started again after a failure, and may write to the\n\
+        home only. `systemctl --user reload mynah` reads mynah.toml again. To run it without being logged in: loginctl enable-linger.\n\n\
+        Examples:\n  mynah service install\n  mynah service status --json"
+    )]
+    Service(ServiceCommand),
+    /// Look for what is wrong with the home, and say how to mend it
+    #[command(
+        after_help = "Checks settings, functions, every file of the registry, the model, the log, the service and its tokens; changes\n\
+        nothing. Exit status 1 when there is a problem."
+    )]
+    Doctor,
     /// List, compare, promote, roll back, verify and export model versions
     #[command(subcommand)]
     Models(ModelsCommand),
@@ -382,6 +401,9 @@ pub struct ServeArgs {
     /// The loopback address; port 0 takes a free one [default: service.listen, 127.0.0.1:7878]
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<String>,
+    /// The form of the log on standard error [default: service.log_format, text]
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
 }
 
 /// The commands below `models`.

@@ -15,7 +15,7 @@ use crate::conversation::Reply;
 use crate::failure::hinted;
 use crate::learning::Scope;
 use crate::service::jobs::Job;
-use crate::service::wire::{ErrorBody, ServiceStatus};
+use crate::service::wire::{Problem, ServiceStatus};
 
 /// How long a live service may take to say that it lives.
 const ALIVE_WITHIN: Duration = Duration::from_secs(2);
@@ -169,8 +169,8 @@ impl Client {
             if status.is_success() {
                 return Ok(serde_json::from_slice(&bytes)?);
             }
-            match serde_json::from_slice::<ErrorBody>(&bytes) {
-                Ok(body) => Err(hinted(body.error.message, body.error.hint)),
+            match serde_json::from_slice::<Problem>(&bytes) {
+                Ok(problem) => Err(hinted(problem.detail, problem.hint)),
                 Err(_) => {
                     Err(hinted(format!("the service answered {status}"), "is something else listening on its port?"))
                 }

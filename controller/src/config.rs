@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::environment::Environment;
 use crate::priority::Priority;
 use crate::rollout::RolloutSettings;
+use crate::service::logging::LogFormat;
 
 pub use merge::{ConfigError, Flag, nearest};
 
@@ -64,6 +65,24 @@ pub struct ServiceSettings {
     pub busy_patience_hours: u32,
     /// How a fine-tune of the service shares the processor.
     pub training_priority: Priority,
+    /// Names beside loopback's under which the service may be asked (the `Host` header).
+    pub hosts: Vec<String>,
+    /// A PEM file with the certificate, for listening on other than loopback.
+    pub tls_certificate: Option<PathBuf>,
+    /// A PEM file with the certificate's private key.
+    pub tls_key: Option<PathBuf>,
+    /// Requests a second that one client may send, and as many at once; 0 sets no limit.
+    pub requests_per_second: u32,
+    /// Requests at work at a time; one more is refused as overloaded.
+    pub max_requests: usize,
+    /// The largest body of a request.
+    pub max_body_bytes: usize,
+    /// How long a request may take.
+    pub request_seconds: u64,
+    /// `text` or `json`.
+    pub log_format: LogFormat,
+    /// Who is told of promotions, refusals and rollbacks.
+    pub webhooks: WebhookSettings,
 }
 
 impl Default for ServiceSettings {
@@ -82,7 +101,34 @@ impl Default for ServiceSettings {
             max_load: 0.8,
             busy_patience_hours: 6,
             training_priority: Priority::Idle,
+            hosts: Vec::new(),
+            tls_certificate: None,
+            tls_key: None,
+            requests_per_second: 1000,
+            max_requests: 512,
+            max_body_bytes: 2 * 1024 * 1024,
+            request_seconds: 30,
+            log_format: LogFormat::Text,
+            webhooks: WebhookSettings::default(),
         }
+    }
+}
+
+/// The `[service.webhooks]` table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WebhookSettings {
+    /// Addresses that get a POST for every decision; none by default.
+    pub urls: Vec<String>,
+    /// A file with the secret that signs the calls; `service.webhook.secret` in the home, made at first use, when absent.
+    pub secret_file: Option<PathBuf>,
+    /// How often a call is tried.
+    pub attempts: u32,
+}
+
+impl Default for WebhookSettings {
+    fn default() -> Self {
+        Self { urls: Vec::new(), secret_file: None, attempts: 5 }
     }
 }
 

@@ -3,6 +3,7 @@
 mod local;
 
 use mynah_data::{Correction, Rating};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -11,7 +12,7 @@ use crate::client::Client;
 pub use local::{Assistant, Local, open};
 
 /// A reply, as the wire and `--json` have it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Reply {
     /// The session, for the next turn.
     pub session: String,
@@ -37,7 +38,7 @@ pub struct Reply {
 }
 
 /// A function call of a reply.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplyCall {
     /// The function.
     pub function: String,

@@ -16,6 +16,8 @@ pub struct Environment {
     pub home: Option<PathBuf>,
     /// The XDG data directory: `XDG_DATA_HOME`, else `~/.local/share`.
     pub data_directory: Option<PathBuf>,
+    /// The XDG configuration directory: `XDG_CONFIG_HOME`, else `~/.config`.
+    pub config_directory: Option<PathBuf>,
     /// Where the hub is and how to ask it.
     pub hub: HubEnvironment,
     /// `NO_COLOR` is set and not empty.
@@ -51,6 +53,9 @@ impl Environment {
             data_directory: path("XDG_DATA_HOME")
                 .filter(|directory| directory.is_absolute())
                 .or_else(|| path("HOME").map(|home| home.join(".local").join("share"))),
+            config_directory: path("XDG_CONFIG_HOME")
+                .filter(|directory| directory.is_absolute())
+                .or_else(|| path("HOME").map(|home| home.join(".config"))),
             hub: HubEnvironment {
                 endpoint: text("HF_ENDPOINT"),
                 offline: text("HF_HUB_OFFLINE").is_some_and(|value| is_true(&value)),

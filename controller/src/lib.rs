@@ -39,13 +39,14 @@ use std::ffi::OsString;
 
 use clap::Parser;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, ServeArgs};
 use commands::Context;
 use config::Flag;
 use environment::Environment;
 use failure::Exit;
 use interrupt::Interrupt;
 use output::Output;
+use service::logging::LogFormat;
 
 /// Runs the program with these arguments and surroundings and returns its exit status.
 pub fn run<I>(arguments: I, environment: &Environment) -> u8
@@ -76,11 +77,7 @@ fn dispatch(cli: &Cli, output: Output, environment: &Environment) -> anyhow::Res
     let home = cli.global.home.as_deref();
     let flags = match &cli.command {
         Command::Train(args) => commands::train::overrides(args),
-        Command::Serve(args) => args
-            .listen
-            .iter()
-            .map(|listen| Flag { section: "service", key: "listen", value: toml::Value::String(listen.clone()) })
-            .collect(),
+        Command::Serve(args) => serve_flags(args),
         _ => Vec::new(),
     };
     let context = || Context::new(home, &flags, output, environment);
@@ -98,7 +95,12 @@ fn dispatch(cli: &Cli, output: Output, environment: &Environment) -> anyhow::Res
         Command::Evaluate(args) => commands::evaluate::run(&context()?, args, Interrupt::listen()),
         Command::Predict(args) => commands::predict::run(&context()?, args),
         Command::Chat(args) => commands::chat::run(&context()?, args, &Interrupt::listen()),
-        Command::Serve(_) => service::serve(&context()?),
+        Command::Serve(args) => {
+            let again = || Context::new(home, &serve_flags(args), output, environment);
+            service::serve(&context()?, &again)
+        }
+        Command::Service(command) => commands::unit::run(&context()?, command),
+        Command::Doctor => commands::doctor::run(home, output, environment),
         Command::Models(command) => commands::models::run(&context()?, command),
         Command::Log(command) => commands::log::run(&context()?, command),
         Command::Bench(args) => commands::bench::run(output, args),
@@ -108,4 +110,14 @@ fn dispatch(cli: &Cli, output: Output, environment: &Environment) -> anyhow::Res
         Command::Jobs(command) => commands::jobs::run(&context()?, command),
         Command::Work => worker::run(&context()?),
     }
+}
+
+fn serve_flags(args: &ServeArgs) -> Vec<Flag> {
+    let flag = |key: &'static str, value: &str| Flag { section: "service", key, value: value.into() };
+    let listen = args.listen.as_deref().map(|listen| flag("listen", listen));
+    let format = args.log_format.map(|format| match format {
+        LogFormat::Text => flag("log_format", "text"),
+        LogFormat::Json => flag("log_format", "json"),
+    });
+    listen.into_iter().chain(format).collect()
 }

@@ -188,6 +188,26 @@ impl Text {
         first == last && (TALK.contains(&word) || (AMBIGUOUS.contains(&word) && !pointed_at && self.words.len() > 1))
     }
 
+    /// The longest run of capitalised words that does not begin the text, outside the places that are taken: the name of
+    /// somebody or something, which is what a free argument mostly is.
+    pub(crate) fn proper_name(&self, name: &str, taken: &[Slot]) -> Option<Slot> {
+        let is_name = |word: usize| {
+            let Word { start, end, lower, .. } = &self.words[word];
+            let is_i = lower == "i" || lower.starts_with("i'") || lower.starts_with("i’");
+            self.is_capital(word) && !is_i && !taken.iter().any(|slot| *start < slot.end && *end > slot.start)
+        };
+        let mut longest: Option<(usize, usize)> = None;
+        let mut first = 1;
+        while first < self.words.len() {
+            let length = (first..self.words.len()).take_while(|word| is_name(*word)).count();
+            if length > longest.map_or(0, |(from, to)| to - from + 1) {
+                longest = Some((first, first + length - 1));
+            }
+            first += length.max(1);
+        }
+        longest.map(|(first, last)| self.slot(name, first, last))
+    }
+
     /// The whole text without its surrounding punctuation, as one argument.
     pub(crate) fn whole(&self, name: &str) -> Option<Slot> {
         (!self.words.is_empty()).then(|| self.slot(name, 0, self.words.len() - 1))
@@ -267,6 +287,18 @@ mod tests {
         let found: Vec<(&str, &str)> = found.iter().map(|slot| (slot.name.as_str(), slot.value.as_str())).collect();
         assert_eq!(found, [("what", "buy brown bread"), ("when", "half past six")]);
         assert!(Text::new("remind me").align(example, &slots).is_empty());
+    }
+
+    #[test]
+    fn a_name_is_the_longest_run_of_capitals() {
+        let name = |text: &str| Text::new(text).proper_name("who", &[]).map(|slot| slot.value);
+        assert_eq!(name("What is it like in New York, and in Rome?").as_deref(), Some("New York"));
+        assert_eq!(name("Where do I find Anna").as_deref(), Some("Anna"));
+        assert_eq!(name("Where do I go"), None);
+        assert_eq!(name("Paris"), None, "the first word always has a capital");
+        let taken = slot("call Anna or Tom Sawyer", "other", "Tom Sawyer");
+        let left = Text::new("call Anna or Tom Sawyer").proper_name("who", &[taken]);
+        assert_eq!(left.map(|slot| slot.value).as_deref(), Some("Anna"));
     }
 
     #[test]

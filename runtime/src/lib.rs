@@ -53,7 +53,7 @@ pub use error::{Error, Result};
 pub use functions::{Argument, Call};
 pub use heads::AnswerSpan;
 pub use model::{Model, Prediction};
-pub use mynah::{Builder, HandlerError, Mynah, MynahError, Reload, Served, Understood, Warning};
+pub use mynah::{Builder, Choice, HandlerError, Mynah, MynahError, Offered, Reload, Served, Understood, Warning};
 pub use mynah_data::Durability;
 pub use policy::{Checked, PolicySettings};
 pub use session::{

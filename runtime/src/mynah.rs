@@ -13,6 +13,7 @@ mod error;
 mod fingerprint;
 mod loaded;
 mod loading;
+mod offered;
 mod predict;
 
 use std::collections::HashMap;
@@ -28,6 +29,7 @@ use mynah_registry::Registry;
 pub use builder::{Builder, HandlerError, Reload};
 pub use error::{MynahError, Warning};
 pub use loaded::Served;
+pub use offered::{Choice, Offered};
 pub use predict::Understood;
 
 pub(crate) use admission::{Admission, Place};

@@ -12,11 +12,12 @@ mod reading;
 mod reply;
 mod turn;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
-use jiff::Timestamp;
+use jiff::{Timestamp, Zoned};
 use mynah_data::{
     CallRecord, FeedbackRecord, InteractionRecord, Record, ReplyRecord, SessionLog, new_feedback_id, new_interaction_id,
 };
@@ -25,7 +26,7 @@ pub use feedback::Feedback;
 pub use reading::{Reading, TurnsBefore};
 pub use reply::{AnswerSource, NearExample, PassageSource, Reply, ReplyKind, ReplySource, Why};
 
-use crate::mynah::{Mynah, MynahError};
+use crate::mynah::{Loaded, Mynah, MynahError, Offered};
 use context::Context;
 use turn::{Outcome, Turn};
 
@@ -74,12 +75,20 @@ impl Session {
     /// When the turn cannot be logged, an earlier one could not be synced (with `durability = "process"`), too many turns
     /// wait already, or the session has ended. Whatever the text is, there is a reply.
     pub fn respond(&mut self, text: &str) -> Result<Reply, MynahError> {
+        self.respond_with(text, None)
+    }
+
+    /// Replies to a text with other functions than the home's.
+    ///
+    /// # Errors
+    /// As for [`Session::respond`].
+    pub fn respond_with(&mut self, text: &str, offered: Option<&Offered>) -> Result<Reply, MynahError> {
         self.check_open()?;
         let mynah = self.mynah.clone();
         let _place = mynah.enter()?;
         let started = Instant::now();
         self.mynah.refresh_for_reply();
-        let loaded = self.mynah.loaded();
+        let loaded = offered.map_or_else(|| self.mynah.loaded(), |offered| Arc::clone(offered.loaded()));
         let now = self.mynah.now();
         let inner = self.mynah.inner();
         let turn = Turn {
@@ -94,7 +103,8 @@ impl Session {
 
         let id = new_interaction_id();
         let correction = match (&outcome.correction, &self.context.last) {
-            (Some(correction), Some(last)) => Some(FeedbackRecord {
+            // A turn that was recalled has no line to be corrected.
+            (Some(correction), Some(last)) if !last.interaction.is_empty() => Some(FeedbackRecord {
                 id: new_feedback_id(),
                 interaction: last.interaction.clone(),
                 session: self.id().to_owned(),
@@ -135,6 +145,12 @@ impl Session {
             interaction: id,
             why,
         })
+    }
+
+    /// Takes the texts of a conversation that was held elsewhere as what was said before; they are not logged.
+    pub fn recall(&mut self, texts: &[&str]) {
+        let (loaded, now) = (self.mynah.loaded(), self.mynah.now());
+        self.context = after_texts(&self.mynah, &loaded, &now, std::mem::take(&mut self.context), texts);
     }
 
     /// Takes an opinion on a reply, of this session or another; the next reply to the same words uses a correction.
@@ -187,6 +203,38 @@ impl Session {
         }
         self.turns.push_back((id.to_owned(), text.to_owned()));
     }
+}
+
+impl Mynah {
+    /// Replies to the last of the texts of a conversation without logging it: no handler runs and nothing can be said about
+    /// the reply later, so that its `interaction` is empty.
+    ///
+    /// # Errors
+    /// [`MynahError::Overloaded`] when too many turns wait already.
+    pub fn reply_unlogged(&self, before: &[&str], text: &str, offered: Option<&Offered>) -> Result<Reply, MynahError> {
+        let _place = self.enter()?;
+        self.refresh_for_reply();
+        let loaded = offered.map_or_else(|| self.loaded(), |offered| Arc::clone(offered.loaded()));
+        let now = self.now();
+        let context = after_texts(self, &loaded, &now, Context::default(), before);
+        let handlers = HashMap::new();
+        let policy = &self.inner().policy;
+        let outcome = Turn { loaded: &loaded, handlers: &handlers, policy, now: &now, text, context: &context }.reply();
+        let Outcome { text, kind, calls, confidence, source, why, .. } = outcome;
+        let version = loaded.version.as_ref().map(|version| version.name.clone());
+        Ok(Reply { text, kind, calls, confidence, source, version, interaction: String::new(), why })
+    }
+}
+
+/// The context after texts that nobody logs; no handler runs.
+fn after_texts(mynah: &Mynah, loaded: &Loaded, now: &Zoned, mut context: Context, texts: &[&str]) -> Context {
+    let handlers = HashMap::new();
+    let policy = &mynah.inner().policy;
+    for text in texts {
+        let outcome = Turn { loaded, handlers: &handlers, policy, now, text, context: &context }.reply();
+        context = outcome.context.after("", text, &outcome.calls);
+    }
+    context
 }
 
 fn reply_record(outcome: &Outcome) -> ReplyRecord {

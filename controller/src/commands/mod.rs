@@ -4,6 +4,7 @@ pub mod backtest;
 pub mod bench;
 pub mod benchmark;
 pub mod chat;
+pub mod doctor;
 pub mod evaluate;
 pub mod expect;
 pub mod import;
@@ -19,6 +20,7 @@ pub mod report;
 pub mod simulate;
 pub mod status;
 pub mod train;
+pub mod unit;
 
 use std::path::Path;
 
@@ -62,6 +64,17 @@ impl Context {
         let settings = config::resolve(&home.settings_path(), &environment.settings, flags)?;
         settings.runtime.validate()?;
         Ok(Self { home, settings, output, environment: environment.clone(), fault })
+    }
+
+    /// A home with the settings that are built in, to look at one whose own are broken.
+    pub fn with_defaults(directory: &Path, output: Output, environment: &Environment) -> Self {
+        Self {
+            home: Home::new(directory),
+            settings: Settings::default(),
+            output,
+            environment: environment.clone(),
+            fault: std::sync::Arc::new(|_: &'static str| Ok(())),
+        }
     }
 
     /// The registry of the home, which must have been set up.

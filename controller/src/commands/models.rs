@@ -3,6 +3,8 @@
 mod compare;
 mod show;
 
+pub use show::concerns;
+
 use std::path::Path;
 
 use mynah_registry::{Digest, Entry, Event, Kind, Registry, Status, Version};
@@ -141,7 +143,7 @@ fn summary(registry: &Registry, version: &Version) -> Value {
 }
 
 /// Scores without the breakdown by function.
-fn brief(mut scores: Value) -> Value {
+pub fn brief(mut scores: Value) -> Value {
     if let Some(scores) = scores.as_object_mut() {
         scores.shift_remove("per_function");
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use mynah_data::{Correction, LogOptions, Rating};
 use mynah_registry::RegistryOptions;
-use mynah_runtime::{AnswerSource, Builder, Feedback, Mynah, Session, Why};
+use mynah_runtime::{AnswerSource, Builder, Feedback, Mynah, Offered, Session, Why};
 
 use super::{Conversation, Reply, ReplyCall};
 use crate::allocator;
@@ -161,12 +161,23 @@ impl Local {
         };
         Ok(self.session.insert(session))
     }
-}
 
-impl Conversation for Local {
-    fn respond(&mut self, message: &str, explain: bool) -> anyhow::Result<Reply> {
+    /// Takes the texts of a conversation that was held elsewhere as what was said before.
+    ///
+    /// # Errors
+    /// When the conversation's file cannot be made.
+    pub fn recall(&mut self, texts: &[&str]) -> anyhow::Result<()> {
+        self.session()?.recall(texts);
+        Ok(())
+    }
+
+    /// Says something; functions may be offered in place of the home's.
+    ///
+    /// # Errors
+    /// When the turn could not be logged.
+    pub fn respond_with(&mut self, message: &str, explain: bool, offered: Option<&Offered>) -> anyhow::Result<Reply> {
         let session = self.session()?;
-        let reply = session.respond(message)?;
+        let reply = session.respond_with(message, offered)?;
         let reply = Reply {
             session: session.id().to_owned(),
             why: in_words(&reply.why),
@@ -185,6 +196,12 @@ impl Conversation for Local {
         };
         self.assistant.warn();
         Ok(reply)
+    }
+}
+
+impl Conversation for Local {
+    fn respond(&mut self, message: &str, explain: bool) -> anyhow::Result<Reply> {
+        self.respond_with(message, explain, None)
     }
 
     fn feedback(

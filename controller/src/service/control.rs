@@ -35,6 +35,8 @@ const LOOKS_SHARE: u32 = 20;
 pub struct Control {
     ledger: Mutex<LedgerFile>,
     worker: Mutex<Option<(String, Worker)>>,
+    /// A job that was to be stopped before it had a worker. Changed only while `worker` is held.
+    stop_soon: Mutex<Option<(String, Stop)>>,
     recent: Mutex<Recent>,
     /// The latest time of a schedule, by the clock.
     last_due: Mutex<Option<Timestamp>>,
@@ -53,6 +55,7 @@ impl Control {
         Self {
             ledger: Mutex::new(LedgerFile::open(&context.home, context.fault.clone(), Timestamp::now())),
             worker: Mutex::default(),
+            stop_soon: Mutex::default(),
             recent: Mutex::default(),
             last_due: Mutex::default(),
             unhappy: Mutex::default(),
@@ -264,9 +267,10 @@ impl Service {
     }
 
     fn stop_worker(&self, id: &str, why: Stop) {
-        let running = lock(&self.control.worker).clone();
-        if let Some((_, worker)) = running.filter(|(job, _)| job == id) {
-            worker.stop(why);
+        let running = lock(&self.control.worker);
+        match running.as_ref().filter(|(job, _)| job == id) {
+            Some((_, worker)) => worker.stop(why),
+            None => *lock(&self.control.stop_soon) = Some((id.to_owned(), why)),
         }
     }
 
@@ -297,18 +301,18 @@ impl Service {
         lock(&self.control.ledger).change(|ledger| ledger.opinions_until = ledger.opinions_until.max(last_opinion));
         lock(&self.control.unhappy).0 = 0;
         let tries = *lock(&self.latest_label);
-        let service = self.clone();
+        let (service, job) = (self.clone(), id.clone());
+        let order = Order { job: id.clone(), trigger: trigger.as_str().to_owned(), request };
         let thread = std::thread::Builder::new().name("fine-tune".into());
         let spawned = thread.spawn(move || {
-            let _over = Over(&service);
-            let order = Order { job: id.clone(), trigger: trigger.as_str().to_owned(), request };
+            let _over = Over { service: &service, job: &order.job };
             let ended = service.work(&order);
             service.note_end(&id, ended, tries);
         });
-        if spawned.is_err() {
-            self.training.store(false, Ordering::Release);
+        if let Err(error) = spawned {
+            drop(Over { service: self, job: &job });
+            return Err(error.into());
         }
-        spawned?;
         Ok(())
     }
 
@@ -321,7 +325,14 @@ impl Service {
             Err(error) => return Ended::Failed { error: format!("{error:#}"), hint: None },
         };
         self.jobs.worker(id, worker.id());
-        *lock(&self.control.worker) = Some((id.clone(), worker.clone()));
+        let asked = {
+            let mut running = lock(&self.control.worker);
+            *running = Some((id.clone(), worker.clone()));
+            lock(&self.control.stop_soon).take()
+        };
+        if let Some((_, why)) = asked.filter(|(job, _)| job == id) {
+            worker.stop(why);
+        }
         if self.stopping.load(Ordering::Acquire) {
             worker.stop(Stop::Pause);
         }
@@ -394,17 +405,20 @@ impl Service {
     }
 }
 
-/// Says that no fine-tune is at work, also when the thread that listened to it panicked.
-struct Over<'a>(&'a Arc<Service>);
+/// Says that a fine-tune is over, also when the thread that listened to it panicked. The next one may be at work already.
+struct Over<'a> {
+    service: &'a Arc<Service>,
+    job: &'a str,
+}
 
 impl Drop for Over<'_> {
     fn drop(&mut self) {
-        let service = self.0;
-        if let Some((id, _)) = service.jobs.running() {
-            service.jobs.end(&id, JobState::Failed, |job| job.error = Some("the service lost sight of it".to_owned()));
+        let Self { service, job } = self;
+        if service.jobs.get(job).is_some_and(|job| job.state == JobState::Running) {
+            service.jobs.end(job, JobState::Failed, |job| job.error = Some("the service lost sight of it".to_owned()));
         }
         service.dirty.store(true, Ordering::Release);
-        service.training.store(false, Ordering::Release);
+        service.training.store(service.jobs.running().is_some(), Ordering::Release);
         service.wake.notify_one();
     }
 }

@@ -7,14 +7,26 @@
 pub mod access;
 mod control;
 pub mod decide;
+pub mod endpoints;
+mod interface;
 pub mod jobs;
 mod ledger;
+mod limits;
+mod listen;
+pub mod logging;
 mod machine;
+mod metrics;
+pub mod openai;
+pub mod openapi;
+pub mod problem;
 pub mod recent;
 mod routes;
 mod schedule;
 mod serve;
+mod signature;
 mod trial;
+mod versions;
+mod webhooks;
 pub mod wire;
 mod workers;
 
@@ -31,10 +43,11 @@ use crate::conversation::{Assistant, Conversation, Local, Reply};
 use crate::learning::Scope;
 use control::Control;
 use decide::Trigger;
+use interface::Interface;
 use jobs::{JobRequest, Jobs};
 use wire::{ChatRequest, FeedbackRequest, FineTuneRequest, ServiceError, ServiceStatus};
 
-pub use serve::serve;
+pub use serve::{check_settings, serve};
 
 /// A conversation that the service holds.
 struct Open {
@@ -45,7 +58,7 @@ struct Open {
 /// The service's own state.
 pub struct Service {
     context: Context,
-    token: String,
+    interface: Interface,
     jobs: Jobs,
     control: Control,
     trial: trial::Trial,
@@ -65,16 +78,20 @@ pub struct Service {
 }
 
 impl Service {
-    fn new(context: Context, token: String) -> anyhow::Result<Self> {
+    /// With other settings, `before` goes on: its conversations and its jobs.
+    fn new(context: Context, interface: Interface, before: Option<&Self>) -> anyhow::Result<Self> {
         Ok(Self {
-            jobs: Jobs::open(&context.home, context.fault.clone())?,
+            jobs: match before {
+                Some(before) => before.jobs.clone(),
+                None => Jobs::open(&context.home, context.fault.clone())?,
+            },
             control: Control::open(&context),
             trial: trial::Trial::default(),
             context,
-            token,
+            interface,
             assistant: Mutex::default(),
-            sessions: Mutex::default(),
-            turns: Mutex::default(),
+            sessions: Mutex::new(before.map(|before| std::mem::take(&mut *lock(&before.sessions))).unwrap_or_default()),
+            turns: Mutex::new(before.map(|before| std::mem::take(&mut *lock(&before.turns))).unwrap_or_default()),
             stopping: AtomicBool::new(false),
             training: AtomicBool::new(false),
             dirty: AtomicBool::new(true),
@@ -182,7 +199,12 @@ impl Service {
 
     /// Whether there is a model to answer with; the name of the version in production, if any is.
     fn ready(&self) -> Result<Option<String>, ServiceError> {
-        self.assistant()?;
+        let assistant = self.assistant()?;
+        // The first reply touches every weight and starts the threads: nobody should wait for that.
+        if !self.interface.warmed.load(Ordering::Acquire) {
+            assistant.mynah().reply_unlogged(&[], "hello", None).map_err(|error| unanswered(error.into()))?;
+            self.interface.warmed.store(true, Ordering::Release);
+        }
         self.production()
     }
 

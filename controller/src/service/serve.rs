@@ -7,11 +7,16 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use mynah_data::Error as DataError;
-use tracing_subscriber::EnvFilter;
+use mynah_runtime::Mynah;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
+use super::access::Tokens;
 use super::decide::decide;
+use super::interface::Interface;
 use super::schedule::Clock;
-use super::{Service, access, lock, routes};
+use super::{Service, access, listen, lock, logging, routes, webhooks};
 use crate::client::ServiceFile;
 use crate::commands::Context;
 use crate::failure::{Exit, hinted, usage};
@@ -26,36 +31,29 @@ const REFRESH_EVERY: Duration = Duration::from_secs(60);
 /// How long requests under way may take when the service stops.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Runs the service until Ctrl-C or SIGTERM.
+/// Reads the settings again, as when the service was started.
+pub type Again<'a> = dyn Fn() -> anyhow::Result<Context> + 'a;
+
+/// Runs the service until Ctrl-C or SIGTERM; SIGHUP reads the settings again and goes on with them.
 ///
 /// # Errors
-/// When another service of this home runs, the address is taken, or a schedule is no good.
-pub fn serve(context: &Context) -> anyhow::Result<Exit> {
-    let filter = context.environment.log_filter.as_deref().unwrap_or("warn,mynah_controller=info");
-    let filter =
-        EnvFilter::try_new(filter).map_err(|error| usage(format!("MYNAH_LOG: {error}"), "use e.g. MYNAH_LOG=info"))?;
-    let coloured = context.output.error_style == crate::output::Style::Coloured;
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(coloured)
-        .with_target(false)
-        .with_writer(std::io::stderr)
-        .try_init();
+/// When another service of this home runs, the address is taken, or a setting is no good.
+pub fn serve(context: &Context, again: &Again<'_>) -> anyhow::Result<Exit> {
+    logging::start(context)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(run(context))
+    runtime.block_on(run(context, again))
 }
 
-async fn run(context: &Context) -> anyhow::Result<Exit> {
-    let address: SocketAddr = context.settings.service.listen.parse().map_err(|_| {
-        usage(format!("`{}` is no address", context.settings.service.listen), "use e.g. 127.0.0.1:7878")
-    })?;
-    if !address.ip().is_loopback() {
-        return Err(usage(
-            format!("{address} can be reached from other machines"),
-            "the service listens on loopback only: 127.0.0.1 or [::1]",
-        ));
-    }
-    context.registry()?;
+/// How a service came to its end.
+enum Ended {
+    Stopped,
+    /// SIGHUP: with these settings from now on.
+    Again(Box<Context>),
+}
+
+async fn run(context: &Context, again: &Again<'_>) -> anyhow::Result<Exit> {
+    let mut signals = Signals::listen()?;
+    prepare(context)?;
     let _lock = context.home.lock("serve").map_err(|error| match error {
         DataError::Locked { pid, .. } => {
             let by = pid.map(|pid| format!(" (process {pid})")).unwrap_or_default();
@@ -66,38 +64,132 @@ async fn run(context: &Context) -> anyhow::Result<Exit> {
         }
         error => error.into(),
     })?;
-    let service = Arc::new(Service::new(context.clone(), access::new_token())?);
+    let mut context = context.clone();
+    let mut before: Option<Life> = None;
+    loop {
+        let (ended, life) = once(&context, again, &mut signals, before.take()).await?;
+        match ended {
+            Ended::Stopped => {
+                context.output.note("stopped");
+                return Ok(Exit::Done);
+            }
+            Ended::Again(next) => {
+                // With the same address, connections that come meanwhile wait in its queue.
+                let stays = next.settings.service.listen == context.settings.service.listen;
+                before = Some(Life { listener: life.listener.filter(|_| stays), ..life });
+                context = *next;
+            }
+        }
+    }
+}
+
+/// A home that was never set up gets the embedded starter, so that one command is enough.
+fn prepare(context: &Context) -> anyhow::Result<()> {
+    if !context.home.registry_dir().is_dir() {
+        context.home.create()?;
+        Mynah::builder(context.home.root()).settings(context.settings.runtime.clone()).open()?;
+        context.output.note(format_args!("made a home in {}", context.home.root().display()));
+    }
+    Ok(())
+}
+
+/// Checks what the settings say about the service, as its start would.
+///
+/// # Errors
+/// What is no good.
+pub fn check_settings(context: &Context) -> anyhow::Result<()> {
+    address(context)?;
+    Clock::new(&context.settings.service.schedules, Arc::new(|| {}))?;
+    Ok(())
+}
+
+/// What the settings say about listening, checked.
+struct Address {
+    address: SocketAddr,
+    tls: Option<TlsAcceptor>,
+}
+
+fn address(context: &Context) -> anyhow::Result<Address> {
+    let settings = &context.settings.service;
+    let address: SocketAddr = settings
+        .listen
+        .parse()
+        .map_err(|_| usage(format!("`{}` is no address", settings.listen), "use e.g. 127.0.0.1:7878"))?;
+    let tls = match (&settings.tls_certificate, &settings.tls_key) {
+        (Some(certificate), Some(key)) => Some(listen::tls(certificate, key)?),
+        (None, None) => None,
+        _ => return Err(usage("tls_certificate and tls_key go together", "set both in [service], or neither")),
+    };
+    if !address.ip().is_loopback() && tls.is_none() {
+        return Err(usage(
+            format!("{address} can be reached from other machines"),
+            "listen on loopback (127.0.0.1 or [::1]), or set tls_certificate and tls_key in [service]",
+        ));
+    }
+    Ok(Address { address, tls })
+}
+
+/// What goes on when the settings are read again.
+struct Life {
+    service: Arc<Service>,
+    listener: Option<TcpListener>,
+}
+
+/// The service with one set of settings.
+async fn once(
+    context: &Context,
+    again: &Again<'_>,
+    signals: &mut Signals,
+    before: Option<Life>,
+) -> anyhow::Result<(Ended, Life)> {
+    let Address { address, tls } = address(context)?;
+    let (earlier, listener) = before.map_or((None, None), |life| (Some(life.service), life.listener));
+    let service = Service::new(context.clone(), Interface::new(context)?, earlier.as_deref())?;
+    let service = Arc::new(service);
+    drop(earlier);
     let on_due = {
         let service = service.clone();
         Arc::new(move || service.wake.notify_one())
     };
     let mut clock = Clock::new(&context.settings.service.schedules, on_due)?;
-    let listener = tokio::net::TcpListener::bind(address).await.map_err(|error| {
+    let cannot = |error: std::io::Error| {
         hinted(format!("cannot listen on {address}: {error}"), "choose another port with --listen 127.0.0.1:0")
-    })?;
-    let address = listener.local_addr()?.to_string();
-    let path = ServiceFile::path(&context.home);
-    access::write(
-        &path,
-        &ServiceFile { address: address.clone(), token: service.token.clone(), pid: std::process::id() },
-    )?;
-    context.output.line(match context.output.json {
-        true => serde_json::json!({"address": address, "pid": std::process::id()}).to_string(),
-        false => format!("listening on http://{address} (token in {})", path.display()),
-    })?;
+    };
+    let listener = match listener {
+        Some(listener) => listener,
+        None => TcpListener::bind(address).await.map_err(cannot)?,
+    };
+    // A second handle keeps the address while the settings are read again.
+    let listener = listener.into_std()?;
+    let kept = TcpListener::from_std(listener.try_clone()?)?;
+    let listener = TcpListener::from_std(listener)?;
+    announce(context, &service, &listener.local_addr()?.to_string(), tls.is_some())?;
 
-    let stop = Arc::new(tokio::sync::Notify::new());
-    let stopped = stop.clone();
-    let server = axum::serve(listener, routes::router(service.clone()))
-        .with_graceful_shutdown(async move { stopped.notified().await });
-    let server = tokio::spawn(async move { server.await });
+    let (stop, stopped) = watch::channel(false);
+    let server = tokio::spawn(listen::serve(listener, tls, routes::router(service.clone()), stopped));
+    let hooks = tokio::spawn(webhooks::run(service.clone()));
+    tokio::spawn(warm_up(service.clone()));
     let fresh = service.clone();
     std::thread::Builder::new().name("fresh".into()).spawn(move || fresh.keep_fresh())?;
-    let ended = tick_until_signalled(&service, &mut clock).await;
+    notify(&[sd_notify::NotifyState::Ready]);
+    let ended = tick_until_signalled(&service, &mut clock, again, signals).await;
 
+    notify(&[match &ended {
+        Ok(Ended::Again(_)) => sd_notify::NotifyState::Reloading,
+        _ => sd_notify::NotifyState::Stopping,
+    }]);
+    hooks.abort();
+    if matches!(ended, Ok(Ended::Again(_))) {
+        let _ = stop.send(true);
+        clock.stop().await;
+        let _ = tokio::time::timeout(DRAIN, server).await;
+        // Whatever still works for it ends; the next one has its conversations and jobs.
+        service.stopping.store(true, Ordering::Release);
+        return Ok((ended?, Life { service, listener: Some(kept) }));
+    }
     service.stopping.store(true, Ordering::Release);
-    let _ = std::fs::remove_file(&path);
-    stop.notify_one();
+    let _ = std::fs::remove_file(ServiceFile::path(&context.home));
+    let _ = stop.send(true);
     service.pause_jobs();
     clock.stop().await;
     let _ = tokio::time::timeout(DRAIN, server).await;
@@ -113,14 +205,88 @@ async fn run(context: &Context) -> anyhow::Result<Exit> {
         Ok(())
     };
     let _ = service.blocking(commit).await;
-    context.output.note("stopped");
-    ended.map(|()| Exit::Done)
+    Ok((ended?, Life { service, listener: None }))
 }
 
-async fn tick_until_signalled(service: &Arc<Service>, clock: &mut Clock) -> anyhow::Result<()> {
+/// Says where the service is: to programs in service.json, to people on standard output.
+fn announce(context: &Context, service: &Service, address: &str, tls: bool) -> anyhow::Result<()> {
+    let path = ServiceFile::path(&context.home);
+    let token = service.interface.tokens.admin().to_owned();
+    access::write(&path, &ServiceFile { address: address.to_owned(), token, pid: std::process::id() })?;
+    let scheme = if tls { "https" } else { "http" };
+    context.output.line(match context.output.json {
+        true => serde_json::json!({"address": address, "scheme": scheme, "pid": std::process::id()}).to_string(),
+        false => {
+            let token = Tokens::admin_path(&context.home);
+            format!("listening on {scheme}://{address} (token in {})", token.display())
+        }
+    })?;
+    Ok(())
+}
+
+/// Loads and asks the model once, so that the first person does not wait for it.
+async fn warm_up(service: Arc<Service>) {
+    if let Err(error) = service.blocking(Service::ready).await {
+        tracing::warn!("not ready: {error}");
+    }
+}
+
+/// Tells systemd, when it started the service.
+fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(false, states) {
+        tracing::debug!("systemd was not told: {error}");
+    }
+}
+
+/// What the process is told from outside. It listens before anybody is told that it is ready: a signal that nobody listens
+/// to ends the process.
+struct Signals {
+    stop: tokio::task::JoinHandle<std::io::Result<()>>,
+    #[cfg(unix)]
+    hangup: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            stop: tokio::spawn(signalled()),
+            #[cfg(unix)]
+            hangup: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for Ctrl-C, SIGTERM or SIGHUP.
+    async fn next(&mut self) -> anyhow::Result<Signal> {
+        #[cfg(unix)]
+        tokio::select! {
+            stopped = &mut self.stop => {
+                stopped??;
+                Ok(Signal::Stop)
+            }
+            _ = self.hangup.recv() => Ok(Signal::Again),
+        }
+        #[cfg(not(unix))]
+        {
+            (&mut self.stop).await??;
+            Ok(Signal::Stop)
+        }
+    }
+}
+
+enum Signal {
+    Stop,
+    /// SIGHUP.
+    Again,
+}
+
+async fn tick_until_signalled(
+    service: &Arc<Service>,
+    clock: &mut Clock,
+    again: &Again<'_>,
+    signals: &mut Signals,
+) -> anyhow::Result<Ended> {
     let mut refreshed: Option<Instant> = None;
-    let signal = signalled();
-    tokio::pin!(signal);
+    let mut next: Option<Box<Context>> = None;
     loop {
         clock.set(Timestamp::now()).await?;
         service.control.schedule(clock.last_due(Timestamp::now()));
@@ -140,12 +306,26 @@ async fn tick_until_signalled(service: &Arc<Service>, clock: &mut Clock) -> anyh
         if due {
             refreshed = Some(Instant::now());
         }
+        // A fine-tune at work is finished with the settings it began with.
+        if let Some(context) = next.take_if(|_| !service.training.load(Ordering::Acquire)) {
+            return Ok(Ended::Again(context));
+        }
         let now = Timestamp::now();
         for action in decide(&service.state(now), &service.policy(), now) {
             service.carry_out(action, now);
         }
         tokio::select! {
-            result = &mut signal => return Ok(result?),
+            signal = signals.next() => match signal? {
+                Signal::Stop => return Ok(Ended::Stopped),
+                Signal::Again => match again().and_then(|context| check_settings(&context).map(|()| context)) {
+                    Ok(context) => {
+                        tracing::info!("the settings were read again");
+                        next = Some(Box::new(context));
+                    }
+                    // What cannot be used leaves what was there.
+                    Err(error) => tracing::error!("the settings stay as they were: {error:#}"),
+                },
+            },
             () = service.wake.notified() => {}
             () = tokio::time::sleep(TICK) => {}
         }

@@ -36,6 +36,8 @@ fn the_short_help_fits_a_screen() {
       predict     Read texts, print one understanding a line
       chat        Talk; corrections are used at once and learned at the end
       serve       Run the local service: HTTP on loopback, schedules, learning after sessions
+      service     Install the service as a unit of your systemd, remove it, look at it
+      doctor      Look for what is wrong with the home, and say how to mend it
       models      List, compare, promote, roll back, verify and export model versions
       log         Read the log of conversations
       labels      Labels that people gave: which are held back and why; accept or reject one

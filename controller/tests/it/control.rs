@@ -10,7 +10,7 @@ use mynah_registry::{Author, ManifestDraft, Registry};
 use serde_json::{Value, json};
 
 use crate::home::{TestHome, errors};
-use crate::service::Running;
+use crate::service_home::Running;
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::home::{TestHome, errors};
-use crate::service::Running;
+use crate::service_home::Running;
 
 /// How often a job is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -82,6 +82,10 @@ fn a_job_tells_what_it_does_what_from_and_what_came_of_it() {
 fn a_job_at_work_is_stopped_and_the_next_one_starts() {
     let home = TestHome::trained();
     let service = Running::start(&home);
+    // One that has hardly begun.
+    let first = fine_tune(&service, 1000);
+    assert_eq!(service.ask("DELETE", &format!("/jobs/{first}"), &Value::Null).0, 200);
+    assert_eq!(wait_for(&service, &first, is_over)["state"], "cancelled");
     let long = fine_tune(&service, 1000);
     let waiting = fine_tune(&service, 1000);
     wait_for(&service, &long, is_training);
@@ -129,6 +133,7 @@ fn a_job_goes_on_after_its_service_was_killed() {
     };
     while !has_checkpoint() {
         assert!(!is_over(&job(&service, &id)), "the job was over before it could be killed");
+        std::thread::sleep(Duration::from_millis(5));
     }
     service.child.kill().unwrap();
     service.child.wait().unwrap();

@@ -111,6 +111,11 @@ impl Layer {
         &self.entries
     }
 
+    /// Whether a function has examples or a description here.
+    pub(crate) fn has_function(&self, function: &str) -> bool {
+        self.prototypes.has(function)
+    }
+
     pub(super) fn exact(&self, key: &str) -> Option<usize> {
         self.exact.get(key).copied()
     }

@@ -46,6 +46,11 @@ impl Prototypes {
         prototypes
     }
 
+    /// Whether a function has examples or a description.
+    pub fn has(&self, function: &str) -> bool {
+        self.names.binary_search_by(|name| name.as_str().cmp(function)).is_ok()
+    }
+
     /// The `count` nearest functions with their cosine similarities, nearest first.
     pub fn nearest(&self, embedding: &[f32], count: usize) -> Vec<(&str, f32)> {
         if self.dim == 0 || embedding.len() != self.dim {

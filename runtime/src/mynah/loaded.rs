@@ -8,17 +8,21 @@ use jiff::Zoned;
 use mynah_data::{Functions, Slot};
 use mynah_registry::Version;
 
+use super::offered::Offer;
 use crate::decision::{Decision, Evidence, Label, Neighbour, Prototype, Thresholds, decide, is_question};
 use crate::extract::Text;
 use crate::functions::{Draft, Parameter, Tool, Toolbox};
 use crate::knowledge::{Found, Knowledge, PassageAnswer, READ_PASSAGES, ReadingThresholds, read};
 use crate::memory::{Entry, Meaning, Memory};
 use crate::model::{Model, Prediction};
-use crate::normalise::Normalised;
+use crate::normalise::{Normalised, is_recognisable};
 use crate::settings::RuntimeSettings;
 
 /// Remembered sentences that have a say in a decision.
 pub(crate) const NEIGHBOURS: usize = 12;
+
+/// Remembered sentences that are looked through for [`NEIGHBOURS`] when not every function may be called.
+const OFFERED_NEIGHBOURS: usize = 96;
 
 /// Functions that have a say as a whole.
 const PROTOTYPES: usize = 3;
@@ -52,6 +56,8 @@ pub(crate) struct Loaded {
     pub thresholds: Thresholds,
     /// Whether the same or nearly the same words decide.
     remembers: bool,
+    /// The functions that may be called, when they are not all there are.
+    pub offer: Option<Arc<Offer>>,
 }
 
 /// What is known of a text, and what follows from it.
@@ -83,7 +89,17 @@ impl Loaded {
         settings: &RuntimeSettings,
     ) -> Self {
         let thresholds = thresholds(&model, settings);
-        Self { model, version, toolbox, functions, memory, knowledge, thresholds, remembers: settings.memory }
+        Self {
+            model,
+            version,
+            toolbox,
+            functions,
+            memory,
+            knowledge,
+            thresholds,
+            remembers: settings.memory,
+            offer: None,
+        }
     }
 
     pub fn set_model(&mut self, model: Arc<Model>, version: Option<Served>, settings: &RuntimeSettings) {
@@ -107,6 +123,11 @@ impl Loaded {
         self.model.has_functions() || self.memory.has_functions()
     }
 
+    /// Whether there is an example of a function to compare with, or the head was trained on it.
+    pub fn has_examples_of(&self, function: &str) -> bool {
+        self.model.labels().function_id(function).is_some() || self.memory.fixed().has_function(function)
+    }
+
     /// Weighs everything that is known about a text.
     pub fn understand(&self, text: &str, prediction: Prediction) -> Understanding<'_> {
         let neighbour = |entry: usize, similarity: f32| {
@@ -120,28 +141,55 @@ impl Loaded {
             let live = self.memory.entry(entry).is_some_and(Entry::is_live);
             Some(Neighbour { entry, label, similarity, live, known_to_head })
         };
+        let offer = self.offer.as_deref();
+        let may = |one: &Neighbour| offer.is_none_or(|offer| offer.has_label(&one.label));
         let exact = self.remembers.then(|| self.memory.exact(text)).flatten().and_then(|entry| neighbour(entry, 1.0));
+        // Of those of all functions many may not be offered.
+        let asked = if offer.is_some() { OFFERED_NEIGHBOURS } else { NEIGHBOURS };
         let nearest = self
             .memory
-            .nearest_with(&self.model, &prediction.embedding, NEIGHBOURS)
+            .nearest_with(&self.model, &prediction.embedding, asked)
             .into_iter()
-            .filter_map(|(entry, similarity)| neighbour(entry, similarity));
-        let prototypes = self.memory.functions(&prediction.embedding, PROTOTYPES).into_iter();
+            .filter_map(|(entry, similarity)| neighbour(entry, similarity))
+            .filter(may)
+            .take(NEIGHBOURS);
+        let asked = if offer.is_some() { usize::MAX } else { PROTOTYPES };
+        let prototypes = self.memory.functions(&prediction.embedding, asked).into_iter();
         let prototypes = prototypes.map(|(name, similarity)| Prototype {
             function: name.to_owned(),
             similarity,
             known_to_head: self.model.labels().function_id(name).is_some(),
         });
+        let prototypes = match offer {
+            None => prototypes.collect(),
+            Some(offer) => {
+                let mut offered: Vec<Prototype> = prototypes
+                    .filter(|one| offer.has(&one.function))
+                    .chain(offer.prototypes(&prediction.embedding))
+                    .collect();
+                offered.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
+                offered.truncate(PROTOTYPES);
+                offered
+            }
+        };
+        let head = match offer {
+            None => prediction.function.clone().map(|function| (function, prediction.confidence)),
+            Some(offer) => offer.of_head(&prediction),
+        };
         let passages = self.knowledge.nearest_passages(&prediction.embedding, READ_PASSAGES);
         let evidence = Evidence {
-            head: prediction.function.clone().map(|function| (function, prediction.confidence)),
-            exact,
+            head,
+            exact: exact.filter(may),
             nearest: nearest.collect(),
-            prototypes: prototypes.collect(),
+            prototypes,
             passage: passages.first().map(|found| found.similarity),
             question: is_question(text),
         };
         let decision = decide(&evidence, &self.thresholds);
+        let decision = match offer {
+            None => decision,
+            Some(offer) => offer.decided(decision, &evidence),
+        };
         Understanding { prediction, evidence, decision, passages }
     }
 
@@ -196,7 +244,23 @@ impl Loaded {
             let found = words.recognise(parameter, &taken, now);
             self.add(&mut draft, found.into_iter(), now);
         }
+        self.add_name(&mut draft, tool, &words, now);
         draft
+    }
+
+    /// What nothing but a description says something about is read off the form of the words: the one free argument that a
+    /// function cannot do without is a name, if one is there.
+    fn add_name(&self, draft: &mut Draft, tool: &Tool, words: &Text, now: &Zoned) {
+        if !self.offer.as_ref().is_some_and(|offer| offer.is_described(&draft.function)) {
+            return;
+        }
+        let [missing] = draft.missing.as_slice() else { return };
+        let taken: Vec<Slot> = draft.arguments.iter().filter_map(|argument| argument.slot()).collect();
+        if let Some(parameter) = tool.parameter(missing)
+            && !is_recognisable(&parameter.schema)
+        {
+            self.add(draft, words.proper_name(&parameter.name, &taken).into_iter(), now);
+        }
     }
 
     /// What the arguments head found that the function can have.

@@ -120,7 +120,8 @@ impl Turn<'_> {
 
     /// The reply to politeness, unless a function or an answer was taught for it.
     fn courtesy(&self, understanding: &Understanding) -> Option<Outcome> {
-        let courtesy = Courtesy::of(self.text).filter(|_| self.context.pending == Pending::Nothing)?;
+        let wanted = self.loaded.offer.as_ref().is_some_and(|offer| offer.requires_call());
+        let courtesy = Courtesy::of(self.text).filter(|_| self.context.pending == Pending::Nothing && !wanted)?;
         let taught = match &understanding.decision {
             Decision::Answer { .. } => true,
             Decision::Call { function, .. } => understanding.evidence.nearest.iter().any(|one| {

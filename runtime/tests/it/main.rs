@@ -5,4 +5,5 @@ mod conversation;
 mod dialogues;
 mod golden;
 mod model;
+mod offered;
 mod trained;

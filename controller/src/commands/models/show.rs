@@ -69,7 +69,8 @@ pub(super) fn show(context: &Context, registry: &Registry, name: &str) -> anyhow
     Ok(Exit::Done)
 }
 
-fn concerns(event: &Event, version: &str) -> bool {
+/// Whether an entry of the journal is about a version.
+pub fn concerns(event: &Event, version: &str) -> bool {
     match event {
         Event::Register { name, .. }
         | Event::Promote { name, .. }
