@@ -18,7 +18,6 @@ use crate::candidate::{Candidate, Provenance};
 use crate::checkpoints::CHECKPOINT_EVERY;
 use crate::corpus::{Corpus, Replay, tokens_of};
 use crate::corrected::Corrected;
-use crate::distilbert::JointModel;
 use crate::error::Error;
 use crate::fine_tune::{FineTuneInput, FineTuned, fine_tune};
 use crate::gate::{Evidence, Gate, GateReport, Passed, Rejected};
@@ -32,7 +31,6 @@ use crate::report::EvaluationReport;
 use crate::report_files::ReportParts;
 use crate::review::{HeldBack, Review};
 use crate::run::{Run, RunStatus};
-use crate::scope;
 use crate::session_weight;
 use crate::settings::{GateSettings, TrainingSettings};
 use crate::swap;
@@ -403,21 +401,16 @@ impl Learning<'_> {
             replay,
             settings,
         };
-        let mut tuned = self.fine_tune(&beginning, &corpus, &epoch, is_new)?;
+        let tuned = self.fine_tune(&beginning, &corpus, &epoch, is_new)?;
 
         let directory = self.run.candidate();
         let precision = self.request.precision;
-        let written = |model: &JointModel| -> Result<Model, Error> {
-            Candidate { model, labels: &labels, parent: &checkpoint }.write(&directory)?;
-            Ok(Model::load(&Checkpoint::from_directory(&directory)?, precision)?)
-        };
+        let candidate = Candidate { model: &tuned.model, labels: &labels, parent: &checkpoint };
+        candidate.write(&directory)?;
         progress.stage(Stage::Calibrate, corpus.dataset.validation.len() as u64);
         let calibration = self.clock.time(Stage::Calibrate, || {
-            let mut model = written(&tuned.model)?;
-            if let Some((row, by)) = scope::surplus(&model, &corpus.dataset.train, &corpus.dataset.validation) {
-                tuned.model = weights::lower_function(tuned.model.clone(), row, by);
-                model = written(&tuned.model)?;
-            }
+            let written = Checkpoint::from_directory(&directory)?;
+            let model = Model::load(&written, precision)?;
             let calibration = calibrate(&model, &corpus.dataset.validation);
             let answer_threshold = match fit_threshold(&model, &corpus.questions.validation) {
                 None if model.has_answers() => checkpoint.calibration()?.answer_threshold,

@@ -80,7 +80,6 @@ mod report_files;
 mod review;
 mod run;
 mod schedule;
-mod scope;
 mod session_weight;
 mod sessions;
 mod settings;

@@ -335,14 +335,3 @@ pub fn describe(config: &Config) -> String {
         config.n_layers, config.dim, config.n_heads, config.vocab_size
     )
 }
-/// `model` with a function's logit lower by `by` for every text.
-pub(crate) fn lower_function(mut model: JointModel, row: usize, by: f32) -> JointModel {
-    model.classifier.bias = model.classifier.bias.map(|bias| {
-        bias.map(|bias| {
-            let count = bias.dims()[0];
-            let shift: Vec<f32> = (0..count).map(|other| if other == row { by } else { 0.0 }).collect();
-            bias.clone() - Tensor::<1>::from_floats(shift.as_slice(), &bias.device())
-        })
-    });
-    model
-}
