@@ -2,20 +2,20 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
+use mynah_data::Home;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::service::Running;
 use super::{BenchmarkHome, Times};
+use crate::commands::quickstart::FUNCTIONS;
 use crate::failure::{Exit, Stopped, hinted, usage};
 use crate::interrupt::Interrupt;
 use crate::output::{Output, table};
-
-const FUNCTIONS: &str = include_str!("../../../quickstart/functions.json");
 
 /// What is asked: requests of functions, questions, and what nobody understands.
 const ASKED: [&str; 6] = [
@@ -76,10 +76,9 @@ pub fn run(output: Output, args: &ServeBenchmarkArgs, interrupt: &Interrupt) -> 
         return Err(usage("nothing to measure", "ask for one client and some time at least"));
     }
     let home = BenchmarkHome::new(output, None, None)?;
-    let root = home.context.home.root();
     std::fs::write(home.context.home.functions_path(), FUNCTIONS)?;
     std::fs::write(home.context.home.settings_path(), "[service]\nrequests_per_second = 0\nsession_end = false\n")?;
-    let service = Served::start(root)?;
+    let service = Served::start(&home.context.home)?;
     let mut rows = Vec::new();
     for asked in &args.endpoints {
         for clients in &args.clients {
@@ -117,28 +116,11 @@ pub fn run(output: Output, args: &ServeBenchmarkArgs, interrupt: &Interrupt) -> 
 }
 
 /// The service in a process of its own, as it would run.
-struct Served {
-    child: Child,
-    address: String,
-    token: String,
-}
+struct Served(Running);
 
 impl Served {
-    fn start(home: &std::path::Path) -> anyhow::Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(["serve", "--listen", "127.0.0.1:0", "--json", "--home"])
-            .arg(home)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let mut line = String::new();
-        if let Some(stdout) = child.stdout.as_mut() {
-            BufReader::new(stdout).read_line(&mut line)?;
-        }
-        let said: Value = serde_json::from_str(&line).unwrap_or_default();
-        let address = said["address"].as_str().unwrap_or_default().to_owned();
-        let token = std::fs::read_to_string(home.join("service.token"))?.trim().to_owned();
-        let served = Self { child, address, token };
+    fn start(home: &Home) -> anyhow::Result<Self> {
+        let served = Self(Running::start(home, &[])?);
         match served.client()?.ask("GET", "/readyz", "")?.status {
             200 => Ok(served),
             status => Err(hinted(format!("the service is not ready: {status}"), "`mynah doctor` looks for the cause")),
@@ -146,9 +128,13 @@ impl Served {
     }
 
     fn client(&self) -> anyhow::Result<Connection> {
-        let stream = TcpStream::connect(&self.address)?;
+        let stream = TcpStream::connect(&self.0.file.address)?;
         stream.set_nodelay(true)?;
-        Ok(Connection { reader: BufReader::new(stream), host: self.address.clone(), token: self.token.clone() })
+        Ok(Connection {
+            reader: BufReader::new(stream),
+            host: self.0.file.address.clone(),
+            token: self.0.file.token.clone(),
+        })
     }
 
     fn measure(&self, asked: Asked, clients: usize, time: Duration) -> anyhow::Result<Row> {
@@ -181,13 +167,6 @@ impl Served {
             requests_per_second: (times.len() as f64 / time.as_secs_f64()).round(),
             milliseconds: Times::of(times),
         })
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

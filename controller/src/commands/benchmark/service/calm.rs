@@ -39,7 +39,7 @@ pub fn run(output: Output, args: &CalmArgs, interrupt: &Interrupt) -> anyhow::Re
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let length = Duration::from_secs_f64(args.seconds);
     for priority in &args.priority {
-        let service = Running::start(&served, &[("MYNAH_SERVICE__TRAINING_PRIORITY", priority)])?;
+        let service = Running::start(&served.context().home, &[("MYNAH_SERVICE__TRAINING_PRIORITY", priority)])?;
         let asker = service.asker();
         let (mut idle, mut training) = (Vec::new(), Vec::new());
         runtime.block_on(async {

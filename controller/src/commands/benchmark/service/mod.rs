@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
+use mynah_data::Home;
 use mynah_pipelines::NoProgress;
 use mynah_registry::Registry;
 use serde_json::{Value, json};
@@ -151,18 +152,23 @@ impl Served {
     }
 }
 
-/// A running service.
-struct Running {
+/// A running service, ended when it is dropped.
+pub(super) struct Running {
     child: Child,
-    file: ServiceFile,
+    /// Where it is, and its token.
+    pub(super) file: ServiceFile,
     http: reqwest::Client,
 }
 
 impl Running {
-    fn start(served: &Served, variables: &[(&str, &str)]) -> anyhow::Result<Self> {
+    /// Starts a service of `home`, with other variables beside those of this process.
+    ///
+    /// # Errors
+    /// When it does not say where it is.
+    pub(super) fn start(home: &Home, variables: &[(&str, &str)]) -> anyhow::Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(["serve", "--listen", "127.0.0.1:0", "--home"])
-            .arg(served.context().home.root())
+            .arg(home.root())
             .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -171,7 +177,7 @@ impl Running {
         if let Some(stdout) = child.stdout.as_mut() {
             BufReader::new(stdout).read_line(&mut line)?;
         }
-        let read = std::fs::read(ServiceFile::path(&served.context().home));
+        let read = std::fs::read(ServiceFile::path(home));
         let file = read.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let http = reqwest::Client::builder().no_proxy().build()?;
         let Some(file) = file else {

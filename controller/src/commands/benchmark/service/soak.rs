@@ -41,7 +41,7 @@ pub fn run(output: Output, args: &SoakArgs, interrupt: &Interrupt) -> anyhow::Re
         return Err(usage("nothing to measure", "give at least one turn for each session"));
     }
     let served = Served::new(output, 1, "[runtime]\ndurability = \"process\"\n")?;
-    let service = Running::start(&served, &[])?;
+    let service = Running::start(&served.context().home, &[])?;
     let asker = service.asker();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let per_session = args.interactions / args.sessions;

@@ -44,7 +44,7 @@ pub fn run(output: Output, args: &SwapArgs, interrupt: &Interrupt) -> anyhow::Re
         return Err(usage("nothing to measure", "give --seconds and --rate above 0"));
     }
     let served = Served::new(output, 2, "")?;
-    let service = Running::start(&served, &[])?;
+    let service = Running::start(&served.context().home, &[])?;
     let asker = service.asker();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let length = Duration::from_secs_f64(args.seconds);
