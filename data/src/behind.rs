@@ -2,7 +2,7 @@
 //!
 //! With [`Durability::Disk`] an append waits for the disk. With [`Durability::Process`] it returns as soon as the operating
 //! system has the line, which then survives the end of the process but not a cut cable, and a thread of the log syncs
-//! a few milliseconds later. *Invariant:* every line is synced or its failure is returned, by the next append to the same file or by
+//! it within a twentieth of a second. *Invariant:* every line is synced or its failure is returned, by the next append to the same file or by
 //! waiting for the file; a file that is dropped was waited for.
 
 use std::fs::File;
@@ -31,7 +31,7 @@ pub enum Durability {
 
 /// How long the thread rests after it synced. The lines of a rest are synced together, and their writers need
 /// not wake it.
-const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The thread that syncs the files of a log; it starts with the first file and ends with the last holder.
 #[derive(Clone, Default)]

@@ -39,7 +39,7 @@ pub struct RuntimeSettings {
     /// The smallest cosine similarity at which a passage of `knowledge/` answers, in [0, 1].
     pub knowledge_threshold: f32,
     /// When a turn counts as logged, so that its reply may be given: `disk` waits for the disk, `process` hands the line to the
-    /// operating system, where it survives the end of the process, and syncs a few milliseconds later.
+    /// operating system, where it survives the end of the process, and syncs it within a twentieth of a second.
     pub durability: Durability,
     /// Turns that may wait for a free core; one more is refused as overloaded.
     pub max_waiting: usize,

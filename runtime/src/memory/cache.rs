@@ -2,7 +2,7 @@
 //!
 //! One file a model and precision, read at once and replaced as a whole: 16 bytes of magic; the width and the number of
 //! records as little-endian `u32`s; a checksum of what follows as `u64`; the keys (16 bytes of each text's SHA-256), the scales
-//! (`f32`) and the numbers (`i16`, see [`Rows`]) of all records. Any of the files may be deleted at any time; those of models that
+//! (`f32`) and the numbers (`i8`, see [`Rows`]) of all records. Any of the files may be deleted at any time; those of models that
 //! served long ago are deleted when another is written.
 //!
 //! Invariants: nothing here can fail a reply: what cannot be read or written is computed again, with a warning; a file is read
@@ -19,8 +19,8 @@ use super::rows::Rows;
 use crate::encoder::Precision;
 
 const MAGIC: &[u8; 16] = b"mynah-embeddings";
-/// A file of the first format has its width where this is.
-const FORMAT: u32 = 0x0002_0000;
+/// A file of the first format has its width where this is; those of the second have numbers of 16 bits.
+const FORMAT: u32 = 0x0003_0000;
 const HEADER_BYTES: usize = MAGIC.len() + 4 + 4 + 4 + 8;
 const KEY_BYTES: usize = 16;
 
@@ -143,7 +143,7 @@ impl Records {
         let kept: Vec<usize> =
             (0..self.keys.len()).filter(|number| unused <= MAX_UNUSED || self.asked[*number]).collect();
         let dim = self.rows.dim;
-        let mut bytes = Vec::with_capacity(HEADER_BYTES + kept.len() * (KEY_BYTES + 4 + 2 * dim));
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + kept.len() * (KEY_BYTES + 4 + dim));
         bytes.extend_from_slice(MAGIC);
         for number in [FORMAT, u32::try_from(dim).unwrap_or(0), u32::try_from(kept.len()).unwrap_or(0)] {
             bytes.extend_from_slice(&number.to_le_bytes());
@@ -156,7 +156,7 @@ impl Records {
             bytes.extend_from_slice(&self.rows.scales[*number].to_le_bytes());
         }
         for number in &kept {
-            bytes.extend(self.rows.row(*number).iter().flat_map(|number| number.to_le_bytes()));
+            bytes.extend(self.rows.row(*number).iter().map(|number| number.cast_unsigned()));
         }
         let sum = checksum(&bytes[HEADER_BYTES..]).to_le_bytes();
         bytes[HEADER_BYTES - 8..HEADER_BYTES].copy_from_slice(&sum);
@@ -183,7 +183,7 @@ fn parse(bytes: &[u8], dim: usize) -> Result<Records, String> {
     }
     let (keys, rest) = body.split_at_checked(count.saturating_mul(KEY_BYTES)).ok_or_else(torn)?;
     let (scales, numbers) = rest.split_at_checked(count.saturating_mul(4)).ok_or_else(torn)?;
-    if numbers.len() != count.saturating_mul(2 * dim) {
+    if numbers.len() != count.saturating_mul(dim) {
         return Err(torn());
     }
     if header[HEADER_BYTES - 8..] != checksum(body).to_le_bytes() {
@@ -193,7 +193,7 @@ fn parse(bytes: &[u8], dim: usize) -> Result<Records, String> {
     let rows = Rows {
         dim,
         scales: scales.as_chunks().0.iter().map(|four| f32::from_le_bytes(*four)).collect(),
-        numbers: numbers.as_chunks().0.iter().map(|two| i16::from_le_bytes(*two)).collect(),
+        numbers: numbers.iter().map(|number| number.cast_signed()).collect(),
     };
     let numbers = keys.iter().copied().zip(0..).collect();
     Ok(Records { numbers, asked: vec![false; keys.len()], keys, rows })

@@ -1,6 +1,8 @@
-//! Embeddings as 16-bit integers with one scale a row: half the memory of f32, and as exact as a comparison can tell.
+//! Embeddings as 8-bit integers with one scale a row: a quarter of the memory of f32.
 //!
-//! The largest number of a row is 32,767 steps from zero, so a cosine similarity is off by less than 1e-5.
+//! The largest number of a row is 127 steps from zero, and each is off by half a step at most. Of rows of 384 numbers, as
+//! embeddings have them, a cosine similarity is off by 0.0005 (one standard deviation): a tenth of what an encoder in int8 is
+//! off by.
 
 use super::pages;
 
@@ -12,7 +14,7 @@ use super::pages;
 pub(crate) struct Rows {
     pub dim: usize,
     pub scales: Vec<f32>,
-    pub numbers: Vec<i16>,
+    pub numbers: Vec<i8>,
 }
 
 impl Rows {
@@ -43,12 +45,12 @@ impl Rows {
     /// `embedding`: `[dim]`
     pub fn set(&mut self, index: usize, embedding: &[f32]) {
         let largest = embedding.iter().fold(0.0_f32, |largest, number| largest.max(number.abs()));
-        let scale = largest / f32::from(i16::MAX);
+        let scale = largest / f32::from(i8::MAX);
         let steps = if scale > 0.0 { scale.recip() } else { 0.0 };
         self.scales[index] = scale;
         let row = &mut self.numbers[index * self.dim..(index + 1) * self.dim];
         // `as` saturates, and makes zero of what is no number.
-        row.iter_mut().zip(embedding).for_each(|(number, value)| *number = (value * steps).round() as i16);
+        row.iter_mut().zip(embedding).for_each(|(number, value)| *number = (value * steps).round() as i8);
     }
 
     /// Sets a row to that of others of the same width.
@@ -64,7 +66,7 @@ impl Rows {
         self.set(self.len() - 1, embedding);
     }
 
-    pub fn row(&self, index: usize) -> &[i16] {
+    pub fn row(&self, index: usize) -> &[i8] {
         &self.numbers[index * self.dim..(index + 1) * self.dim]
     }
 
@@ -86,7 +88,7 @@ impl Rows {
             unsafe { compare_avx2(self, indices, query, &mut similarities) };
             return similarities;
         }
-        compare(self, indices, query, &mut similarities);
+        compare(self, indices, query, &mut similarities, dot);
         similarities
     }
 
@@ -109,7 +111,7 @@ impl Rows {
         #[cfg(target_arch = "x86_64")]
         if let Some(index) = index {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            const LINE: usize = 32;
+            const LINE: usize = 64;
             for line in self.row(*index as usize).chunks(LINE) {
                 // SAFETY: a hint about memory that is ours; it reads nothing.
                 unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
@@ -123,12 +125,11 @@ impl Rows {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn compare_avx2(rows: &Rows, indices: &[u32], query: &[f32], similarities: &mut [f32]) {
-    compare(rows, indices, query, similarities);
+    compare(rows, indices, query, similarities, |row, query| avx2::dot(row, query));
 }
 
-/// A loop rather than a closure, which would not be compiled for the caller's processor.
 #[inline(always)]
-fn compare(rows: &Rows, indices: &[u32], query: &[f32], similarities: &mut [f32]) {
+fn compare(rows: &Rows, indices: &[u32], query: &[f32], similarities: &mut [f32], dot: impl Fn(&[i8], &[f32]) -> f32) {
     const AHEAD: usize = 4;
     // The first of a row finds its page; the others can follow only then.
     indices.iter().for_each(|index| rows.prefetch_first(*index));
@@ -138,29 +139,62 @@ fn compare(rows: &Rows, indices: &[u32], query: &[f32], similarities: &mut [f32]
     }
 }
 
-/// The same number on every processor: the lanes are fixed, and nothing is fused.
-#[inline(always)]
-fn dot(row: &[i16], query: &[f32]) -> f32 {
-    const LANES: usize = 32;
+/// Numbers that are multiplied and summed side by side. Nothing is fused and the order is fixed, so the sum is the same
+/// number on every processor.
+const LANES: usize = 32;
+
+fn dot(row: &[i8], query: &[f32]) -> f32 {
     let mut sums = [0.0_f32; LANES];
-    let (row_lanes, row_rest) = row.as_chunks::<LANES>();
-    let (query_lanes, query_rest) = query.as_chunks::<LANES>();
-    for (numbers, values) in row_lanes.iter().zip(query_lanes) {
+    for (numbers, values) in row.as_chunks::<LANES>().0.iter().zip(query.as_chunks::<LANES>().0) {
         for lane in 0..LANES {
             sums[lane] += f32::from(numbers[lane]) * values[lane];
         }
     }
-    for (lane, (number, value)) in row_rest.iter().zip(query_rest).enumerate() {
-        sums[lane] += f32::from(*number) * value;
-    }
-    let mut width = LANES / 2;
-    while width > 0 {
-        for lane in 0..width {
-            sums[lane] += sums[lane + width];
+    let mut eight = [0.0_f32; 8];
+    for part in sums.as_chunks::<8>().0 {
+        for lane in 0..8 {
+            eight[lane] += part[lane];
         }
-        width /= 2;
     }
-    sums[0]
+    total(eight, row, query)
+}
+
+/// The sums of all lanes, and the products of the numbers that fill no lanes.
+fn total(sums: [f32; 8], row: &[i8], query: &[f32]) -> f32 {
+    let rest = row.as_chunks::<LANES>().1.iter().zip(query.as_chunks::<LANES>().1);
+    sums.iter().sum::<f32>() + rest.map(|(number, value)| f32::from(*number) * value).sum::<f32>()
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use std::arch::x86_64::{
+        _mm_loadl_epi64, _mm256_add_ps, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_loadu_ps, _mm256_mul_ps,
+        _mm256_setzero_ps, _mm256_storeu_ps,
+    };
+
+    use super::{LANES, total};
+
+    /// In intrinsics, because the plain loop is turned into four numbers at a time and a heap of moves.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub fn dot(row: &[i8], query: &[f32]) -> f32 {
+        let mut sums = [_mm256_setzero_ps(); LANES / 8];
+        for (numbers, values) in row.as_chunks::<LANES>().0.iter().zip(query.as_chunks::<LANES>().0) {
+            let parts = numbers.as_chunks::<8>().0.iter().zip(values.as_chunks::<8>().0);
+            for (sum, (numbers, values)) in sums.iter_mut().zip(parts) {
+                // SAFETY: the eight bytes that are loaded are the eight numbers, the 32 the eight values.
+                let (numbers, values) =
+                    unsafe { (_mm_loadl_epi64(numbers.as_ptr().cast()), _mm256_loadu_ps(values.as_ptr())) };
+                let product = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(numbers)), values);
+                *sum = _mm256_add_ps(*sum, product);
+            }
+        }
+        let mut eight = [0.0; 8];
+        let sum = sums.into_iter().fold(_mm256_setzero_ps(), |all, sum| _mm256_add_ps(all, sum));
+        // SAFETY: eight 32-bit numbers are the 32 bytes of a register.
+        unsafe { _mm256_storeu_ps(eight.as_mut_ptr(), sum) };
+        total(eight, row, query)
+    }
 }
 
 #[cfg(test)]
@@ -180,7 +214,8 @@ mod tests {
             let (row, query): (Vec<f32>, Vec<f32>) = pairs.into_iter().unzip();
             let rows = Rows::from_embeddings(&row, row.len());
             let expected: f64 = row.iter().zip(&query).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
-            prop_assert!((f64::from(rows.similarities(&[0], &query)[0]) - expected).abs() < 1e-4 * row.len() as f64);
+            // Half a step of each number, by numbers of one at most.
+            prop_assert!((f64::from(rows.similarities(&[0], &query)[0]) - expected).abs() < 0.5 / 127.0 * row.len() as f64);
             prop_assert_eq!(dot(rows.row(0), &query) * rows.scales[0], rows.similarities(&[0], &query)[0]);
         }
     }

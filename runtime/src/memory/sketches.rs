@@ -1,168 +1,182 @@
 //! One bit a number: which of many embeddings may be near a query, without reading the embeddings.
 //!
 //! The bit is the sign of the number after the mean of all rows was taken off; of two rows whose cosine similarity is high,
-//! few bits differ (random projections to signs, STOC 2002, doi 10.1145/509907.509965; here the axes are the projections).
-//! Two steps. First the bits of some axes, the *heads*, of all rows: a hundred thousand rows of 384 numbers have 3.1 MB of
-//! them instead of 4.7. Whoever is near by them is then scored by all bits against the numbers of the query
-//! themselves, not their signs: the sum of the query's numbers, in eight bits each, where a row has a one. That orders rows
-//! better than counting differing bits, and costs as little for the few that are left.
+//! few bits differ (random projections to signs, STOC 2002, doi 10.1145/509907.509965; here the axes are the projections). Of
+//! many rows, those in the [`Cells`] whose centres are near are looked at, and of these those whose bits differ least are
+//! candidates.
 //!
-//! Invariants: there is nothing to train; both steps count in integers, and who is left after the first depends on the rows
-//! and the query alone, so that the same ones are found on every processor and by any number of threads.
+//! Invariant: all steps count in integers, and who is left after each depends on the rows and the query alone, so that the
+//! same ones are found on every processor and by any number of threads.
 
+mod cells;
 mod kernels;
 
-use std::cmp::Reverse;
+use std::ops::Range;
 
 use super::pages;
 use super::rows::Rows;
 use crate::encoder::Helpers;
-use kernels::{LANES, Weights};
+use cells::Cells;
+use kernels::LANES;
 
-/// Rows that are scored by all bits, about.
-///
-/// With the 97,000 sentences of CLINC150, MASSIVE, SNIPS, SGD and SQuAD by all-MiniLM-L6-v2 and 400 others of them, the 96
-/// best of 1,024 that are near by two thirds of the axes hold the nearest of all for 0.9975 of the sentences and 0.991 of the
-/// ten nearest; those of 2,048 hold 1.000 and 0.994, at twice the cost: every row is a look into memory that no cache holds.
-/// Cells of k-means cannot do it: of 1,024 cells, those with 16,000 rows hold 0.997 and 0.993 before anything else is lost.
-const NEAR: usize = 1024;
-/// One row in so many is looked at to guess how near the [`NEAR`] nearest are.
-const SAMPLED: usize = 32;
+/// How many cells ahead one is asked for.
+const AHEAD: usize = 8;
 /// Rows that one task of a search looks at: many tasks for whoever is done early, few for the sake of what each costs.
-const TASK_ROWS: usize = 8192;
+const TASK_ROWS: usize = 4096;
 
 /// The sketches of [`Rows`].
 #[derive(Debug, Clone, Default)]
 pub(super) struct Sketches {
-    len: usize,
     words: usize,
-    /// Words of the heads, the first of every row.
-    head_words: usize,
     /// The mean of all rows.
     centre: Vec<f32>,
-    /// # Shapes
-    /// `[rows / LANES, head_words, LANES]`
-    heads: Vec<u64>,
-    /// # Shapes
-    /// `[rows, words]`
-    rows: Vec<u64>,
-    /// Every [`SAMPLED`]th block of the heads, side by side: picked out of all of them, each would be a page of its own.
+    cells: Cells,
+    /// The row at every place.
     ///
     /// # Shapes
-    /// `[sampled / LANES, head_words, LANES]`
-    sample: Vec<u64>,
+    /// `[places]`
+    numbers: Vec<u32>,
+    /// # Shapes
+    /// `[places / LANES, words, LANES]`
+    bits: Vec<u64>,
 }
 
-/// What a task of a search finds: scores and numbers of rows.
-type Scored = Vec<(i32, u32)>;
-
 impl Sketches {
-    pub fn of(rows: &Rows) -> Self {
-        let dim = rows.dim;
-        let mut centre = vec![0.0_f64; dim];
-        for index in 0..rows.len() {
-            centre.iter_mut().zip(rows.embedding(index)).for_each(|(sum, number)| *sum += f64::from(number));
-        }
-        let centre: Vec<f32> = centre.iter().map(|sum| (sum / rows.len().max(1) as f64) as f32).collect();
-        let words = dim.div_ceil(64);
-        let head_words = (2 * words).div_ceil(3);
-        let mut bits = pages::zeros(rows.len() * words);
-        let mut heads = pages::zeros(rows.len().div_ceil(LANES) * head_words * LANES);
-        for index in 0..rows.len() {
-            let row = &mut bits[index * words..(index + 1) * words];
-            let centred = rows.embedding(index).zip(&centre).map(|(number, centre)| number > *centre);
-            for (axis, bit) in centred.enumerate() {
-                row[axis / 64] |= u64::from(bit) << (axis % 64);
-            }
-            let (block, lane) = (index / LANES, index % LANES);
-            for (word, bits) in row[..head_words].iter().enumerate() {
-                heads[(block * head_words + word) * LANES + lane] = *bits;
+    pub fn of(rows: &Rows, helpers: Helpers) -> Self {
+        let centre = mean(rows);
+        let words = rows.dim.div_ceil(64);
+        let bits = all_bits(rows, &centre, helpers);
+        let (cells, numbers) = Cells::of(rows, &bits, &centre, helpers);
+        let mut blocks = pages::zeros(numbers.len() * words);
+        for (place, number) in numbers.iter().enumerate().filter(|(_, number)| **number != cells::NONE) {
+            let (block, lane) = (place / LANES, place % LANES);
+            for (word, bits) in bits[*number as usize * words..][..words].iter().enumerate() {
+                blocks[(block * words + word) * LANES + lane] = *bits;
             }
         }
-        // The last block may be filled up with rows that are none.
-        let whole = heads.chunks_exact((head_words * LANES).max(1)).take(rows.len() / LANES);
-        let sample = whole.step_by(SAMPLED).flatten().copied().collect();
-        Self { len: rows.len(), words, head_words, centre, heads, rows: bits, sample }
+        Self { words, centre, cells, numbers, bits: blocks }
     }
 
-    /// The `count` rows that score highest among those that are near by their heads, in the order of their numbers; of equal
-    /// ones the first.
+    /// About `count` rows whose bits differ least from the query's in the near cells, at least half of them where there are so
+    /// many, in the order of their numbers.
     ///
     /// # Shapes
     /// `query`: `[dim]`
     pub fn candidates(&self, query: &[f32], count: usize, helpers: Helpers) -> Vec<u32> {
-        if count >= self.len {
-            return (0..self.len as u32).collect();
+        if count >= self.cells.rows() {
+            return (0..self.cells.rows() as u32).collect();
         }
-        let weights = Weights::of(query, &self.centre);
-        let mut limit = u16::MAX;
         let sketch = self.sketch(query);
-        if self.len > NEAR.max(2 * count) {
-            limit = self.limit(&sketch, NEAR.max(2 * count));
-        }
-        let mut scored = loop {
-            let scored = self.scored(&sketch, limit, &weights, helpers);
-            if scored.len() >= count {
-                break scored;
-            }
-            // The sample was unlucky; every bit of the widest sketch is 16 such steps.
-            limit = limit.saturating_add((self.words * 4) as u16);
-        };
-        scored.select_nth_unstable_by_key(count.max(1) - 1, |(score, number)| (Reverse(*score), *number));
-        let mut candidates: Vec<u32> = scored[..count].iter().map(|(_, number)| *number).collect();
+        let near = self.near(&sketch, &self.cells.near(&sketch, count), count, helpers);
+        let mut candidates: Vec<u32> = near.into_iter().map(|place| self.numbers[place as usize]).collect();
         candidates.sort_unstable();
         candidates
     }
 
     fn sketch(&self, query: &[f32]) -> Vec<u64> {
         let mut sketch = vec![0; self.words];
-        for (axis, (number, centre)) in query.iter().zip(&self.centre).enumerate() {
-            sketch[axis / 64] |= u64::from(number > centre) << (axis % 64);
-        }
-        sketch.truncate(self.head_words);
+        set_bits(query.iter().copied(), &self.centre, &mut sketch);
         sketch
     }
 
-    /// The distance within which about `count` rows are, by a sample of the rows.
-    fn limit(&self, sketch: &[u64], count: usize) -> u16 {
-        let mut counts = vec![0_u32; self.head_words * 64 + 1];
-        let sampled = self.sample.len() / self.head_words.max(1);
-        let mut distances = vec![0; sampled];
-        kernels::compare(&self.sample, sketch, &mut distances);
-        distances.iter().for_each(|distance| counts[usize::from(*distance)] += 1);
-        let mut wanted = count * sampled / self.len;
-        for (distance, here) in counts.iter().enumerate() {
-            match wanted.checked_sub(*here as usize) {
-                Some(rest) if rest > 0 => wanted = rest,
-                _ => return distance as u16,
-            }
-        }
-        u16::MAX
+    /// The bits of some places, the first of which is the first of a block.
+    fn bits(&self, places: &Range<usize>) -> &[u64] {
+        let block_words = self.words * LANES;
+        &self.bits[places.start / LANES * block_words..places.end.div_ceil(LANES) * block_words]
     }
 
-    /// The scores of all rows within a distance, in the order of their numbers.
-    fn scored(&self, sketch: &[u64], limit: u16, weights: &Weights, helpers: Helpers) -> Scored {
-        let mut parts: Vec<(Vec<u32>, Scored)> = vec![Default::default(); self.len.div_ceil(TASK_ROWS)];
-        helpers.share(&mut parts, |task, (near, scored)| {
-            let first = task * TASK_ROWS;
-            let rows = first..self.len.min(first + TASK_ROWS);
-            if limit == u16::MAX {
-                near.extend(rows.start as u32..rows.end as u32);
-            } else {
-                near.reserve(NEAR * TASK_ROWS / self.len + 64);
-                let block_words = self.head_words * LANES;
-                let blocks = rows.start / LANES * block_words..rows.end.div_ceil(LANES) * block_words;
-                kernels::within(&self.heads[blocks], sketch, limit, rows.start, near);
+    /// Places of the rows whose bits differ least, about `count` and half of them at least, where there are so many.
+    ///
+    /// # Shapes
+    /// `sketch`: `[words]`
+    fn near(&self, sketch: &[u64], places: &[Range<usize>], count: usize, helpers: Helpers) -> Vec<u32> {
+        let all: usize = places.iter().map(lanes).sum();
+        let together = (places.len() * TASK_ROWS).div_ceil(all.max(1)).max(1);
+        let mut distances = vec![0; all];
+        let mut parts = Vec::with_capacity(places.len().div_ceil(together));
+        let mut rest = distances.as_mut_slice();
+        for places in places.chunks(together) {
+            let part;
+            (part, rest) = rest.split_at_mut(places.iter().map(lanes).sum());
+            parts.push((places, part));
+        }
+        helpers.share(&mut parts, |_, (places, distances)| {
+            let mut rest = &mut **distances;
+            for (at, here) in places.iter().enumerate() {
+                // Cells lie here and there; no processor sees the next one coming.
+                if let Some(ahead) = places.get(at + AHEAD) {
+                    kernels::ask_for(self.bits(ahead));
+                }
+                let distances;
+                (distances, rest) = rest.split_at_mut(lanes(here));
+                kernels::compare(self.bits(here), sketch, distances);
                 // The last block may be filled up with rows that are none.
-                near.truncate(near.partition_point(|number| (*number as usize) < rows.end));
+                distances[here.len()..].fill((self.words * 64) as u16);
             }
-            weights.score(&self.rows, near, scored);
         });
-        let mut parts = parts.into_iter().map(|(_, scored)| scored);
-        let mut all = parts.next().unwrap_or_default();
-        parts.for_each(|scored| all.extend(scored));
-        all
+        let near = placed(places, &distances, kernels::limit(&distances, count));
+        // Or those that were counted were not like the others.
+        if near.len() < count.div_ceil(2) { placed(places, &distances, u16::MAX) } else { near }
     }
+}
+
+/// As many distances as the blocks of some places have.
+fn lanes(places: &Range<usize>) -> usize {
+    places.len().next_multiple_of(LANES)
+}
+
+/// The places within a distance, of one range after the other.
+fn placed(places: &[Range<usize>], distances: &[u16], limit: u16) -> Vec<u32> {
+    let mut near = Vec::new();
+    kernels::pick(distances, limit, &mut near);
+    let (mut here, mut first, mut rest) = (0..0, 0, places.iter());
+    near.retain_mut(|at| {
+        while *at as usize >= first + lanes(&here) {
+            let Some(next) = rest.next() else { return false };
+            first += lanes(&here);
+            here = next.clone();
+        }
+        let place = here.start + *at as usize - first;
+        *at = place as u32;
+        place < here.end
+    });
+    near
+}
+
+fn mean(rows: &Rows) -> Vec<f32> {
+    let mut sums = vec![0.0_f64; rows.dim];
+    for index in 0..rows.len() {
+        sums.iter_mut().zip(rows.embedding(index)).for_each(|(sum, number)| *sum += f64::from(number));
+    }
+    sums.iter().map(|sum| (sum / rows.len().max(1) as f64) as f32).collect()
+}
+
+/// Sets the bits of the numbers that are above the centre; the others are zeros before.
+fn set_bits(numbers: impl Iterator<Item = f32>, centre: &[f32], bits: &mut [u64]) {
+    for (axis, (number, centre)) in numbers.zip(centre).enumerate() {
+        bits[axis / 64] |= u64::from(number > *centre) << (axis % 64);
+    }
+}
+
+/// # Shapes
+/// the result: `[rows, words]`
+fn all_bits(rows: &Rows, centre: &[f32], helpers: Helpers) -> Vec<u64> {
+    let words = rows.dim.div_ceil(64);
+    let mut bits = pages::zeros(rows.len() * words);
+    let part_rows = part_rows(rows.len());
+    let mut parts: Vec<&mut [u64]> = bits.chunks_mut((part_rows * words).max(1)).collect();
+    helpers.share(&mut parts, |part, bits| {
+        for (index, bits) in (part * part_rows..).zip(bits.chunks_exact_mut(words)) {
+            set_bits(rows.embedding(index), centre, bits);
+        }
+    });
+    bits
+}
+
+/// Rows of one part, where all rows are shared out.
+fn part_rows(rows: usize) -> usize {
+    const PARTS: usize = 32;
+    rows.div_ceil(PARTS).max(1)
 }
 
 #[cfg(test)]
@@ -170,16 +184,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Bits of the head that differ, one by one.
+    /// Bits that differ, one by one.
     fn distance(sketches: &Sketches, rows: &Rows, number: usize, query: &[f32]) -> usize {
-        let bits = rows.embedding(number).zip(query).zip(&sketches.centre).take(sketches.head_words * 64);
+        let bits = rows.embedding(number).zip(query).zip(&sketches.centre);
         bits.filter(|((number, query), centre)| (number > centre) != (*query > centre)).count()
-    }
-
-    fn score(sketches: &Sketches, rows: &Rows, number: usize, query: &[f32]) -> i32 {
-        let weights = kernels::eight_bits(query, &sketches.centre);
-        let bits = rows.embedding(number).zip(&sketches.centre).zip(weights);
-        bits.map(|((number, centre), weight)| if number > *centre { i32::from(weight) } else { 0 }).sum()
     }
 
     fn numbers(seed: u64) -> impl FnMut() -> f32 {
@@ -192,45 +200,89 @@ mod tests {
 
     proptest! {
         #[test]
-        fn candidates_of_few_rows_are_those_that_score_highest(
+        fn candidates_of_few_rows_are_those_whose_bits_differ_least(
             seed in any::<u64>(), len in 0_usize..300, dim in prop::sample::select(vec![1, 3, 64, 70, 256, 384, 768]), count in 1_usize..40,
         ) {
             let mut next = numbers(seed);
             let embeddings: Vec<f32> = (0..len * dim).map(|_| next()).collect();
             let query: Vec<f32> = (0..dim).map(|_| next()).collect();
             let rows = Rows::from_embeddings(&embeddings, dim);
-            let sketches = Sketches::of(&rows);
-            let mut expected: Vec<u32> = (0..len as u32).collect();
-            expected.sort_by_key(|number| (Reverse(score(&sketches, &rows, *number as usize, &query)), *number));
-            expected.truncate(count);
-            expected.sort_unstable();
-            prop_assert_eq!(sketches.candidates(&query, count, Helpers::none()), expected);
+            let sketches = Sketches::of(&rows, Helpers::none());
+            let candidates = sketches.candidates(&query, count, Helpers::none());
+            let distance = |number: u32| distance(&sketches, &rows, number as usize, &query);
+            let farthest = candidates.iter().map(|number| distance(*number)).max();
+            let expected: Vec<u32> = (0..len as u32).filter(|number| Some(distance(*number)) <= farthest).collect();
+            prop_assert_eq!(&candidates, &expected);
+            prop_assert!(candidates.len() >= count.div_ceil(2).min(len));
+            let nearer = candidates.iter().filter(|number| Some(distance(**number)) < farthest).count();
+            prop_assert!(count >= len || nearer < count);
         }
     }
 
     #[test]
-    fn only_rows_that_are_near_by_their_heads_are_scored() {
+    fn of_some_thousand_rows_those_that_differ_least_are_found() {
         const DIM: usize = 130;
         let mut next = numbers(3);
         let len = 3 * TASK_ROWS + 13;
         let embeddings: Vec<f32> = (0..len * DIM).map(|_| next()).collect();
         let rows = Rows::from_embeddings(&embeddings, DIM);
-        let sketches = Sketches::of(&rows);
-        for _ in 0..5 {
+        let sketches = Sketches::of(&rows, Helpers::none());
+        for count in [1, 50, 200, len / 2, len - 1] {
             let query: Vec<f32> = (0..DIM).map(|_| next()).collect();
-            let sketch = sketches.sketch(&query);
-            let limit = sketches.limit(&sketch, NEAR);
-            let weights = Weights::of(&query, &sketches.centre);
-            let scored = sketches.scored(&sketch, limit, &weights, Helpers::none());
-            let expected: Scored = (0..len)
-                .filter(|number| distance(&sketches, &rows, *number, &query) <= usize::from(limit))
-                .map(|number| (score(&sketches, &rows, number, &query), number as u32))
-                .collect();
-            assert_eq!(scored, expected);
-            assert!((NEAR / 2..3 * NEAR).contains(&scored.len()), "{}", scored.len());
-            let candidates = sketches.candidates(&query, 50, Helpers::none());
-            assert_eq!(candidates.len(), 50);
-            assert!(candidates.is_sorted());
+            let candidates = sketches.candidates(&query, count, Helpers::none());
+            let distance = |number: u32| distance(&sketches, &rows, number as usize, &query);
+            let farthest = candidates.iter().map(|number| distance(*number)).max();
+            let expected: Vec<u32> = (0..len as u32).filter(|number| Some(distance(*number)) <= farthest).collect();
+            assert_eq!(candidates, expected);
+            assert!((count.div_ceil(2)..=2 * count + 30).contains(&candidates.len()), "{count}: {}", candidates.len());
         }
+    }
+
+    /// Many rows in clusters, as people's sentences are.
+    #[test]
+    fn of_many_rows_the_near_cells_are_searched() {
+        const DIM: usize = 128;
+        const COUNT: usize = 96;
+        let mut next = numbers(11);
+        let centres: Vec<[f32; DIM]> = (0..500).map(|_| std::array::from_fn(|_| next())).collect();
+        let len = 40_003;
+        let mut near = |number: usize| -> [f32; DIM] {
+            let row: [f32; DIM] = std::array::from_fn(|axis| centres[number % 500][axis] + 0.8 * next());
+            let length = row.iter().map(|number| number * number).sum::<f32>().sqrt();
+            row.map(|number| number / length)
+        };
+        let embeddings: Vec<f32> = (0..len).flat_map(&mut near).collect();
+        let rows = Rows::from_embeddings(&embeddings, DIM);
+        let sketches = Sketches::of(&rows, Helpers::none());
+        let mut numbers: Vec<u32> = sketches.numbers.iter().copied().filter(|number| *number != cells::NONE).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (0..len as u32).collect::<Vec<_>>(), "every row has one place");
+        let every: Vec<u32> = (0..len as u32).collect();
+        let mut found = 0;
+        for query in (0..50).map(|number| near(7 * number)) {
+            let places = sketches.cells.near(&sketches.sketch(&query), COUNT);
+            let searched: usize = places.iter().map(Range::len).sum();
+            assert!((6000..16_000).contains(&searched), "{searched}");
+            let similarities = rows.similarities(&every, &query);
+            let nearest =
+                (0..len as u32).max_by(|a, b| similarities[*a as usize].total_cmp(&similarities[*b as usize]));
+            let candidates = sketches.candidates(&query, COUNT, Helpers::none());
+            assert!((COUNT / 2..4 * COUNT).contains(&candidates.len()), "{}", candidates.len());
+            assert!(candidates.is_sorted() && candidates.last().is_some_and(|last| (*last as usize) < len));
+            found += usize::from(nearest.is_some_and(|nearest| candidates.contains(&nearest)));
+        }
+        assert!(found >= 49, "{found} of 50");
+        let query = near(3);
+        for count in [1, 20_000, len - 1, len, len + 1] {
+            let found = sketches.candidates(&query, count, Helpers::none()).len();
+            assert!((count.div_ceil(2).min(len)..=len).contains(&found), "{count}: {found}");
+        }
+    }
+
+    #[test]
+    fn rows_that_are_all_alike_are_found_too() {
+        let rows = Rows::from_embeddings(&[0.6, 0.8].repeat(33_000), 2);
+        let sketches = Sketches::of(&rows, Helpers::none());
+        assert!(sketches.candidates(&[0.6, 0.8], 10, Helpers::none()).len() >= 10);
     }
 }
