@@ -1,9 +1,10 @@
 //! Checkpoints of a fine-tune: which epochs are kept, and where another fine-tune with the same inputs goes on.
 //!
 //! The weights, the optimizer and the schedule of an epoch are burn's files, which appear whole or not at all; beside them
-//! `history.json` has the scores of every epoch so far, from which the best epoch and early stopping follow. *Invariant:*
-//! what is kept always holds one epoch from which the run can go on, once there was one, and the best epoch; the weights
-//! that come out do not depend on where a run was killed.
+//! `history.json` has the scores of every epoch so far, from which the best epoch and early stopping follow. Tens of megabytes
+//! an epoch would keep the disk from whoever answers meanwhile, so between two writes an epoch waits in memory ([`Resting`]).
+//! *Invariant:* the files always hold one epoch from which the run can go on, once there was one, and the best until then; the
+//! weights that come out do not depend on where a run was killed.
 
 use burn::optim::OptimizerRecord;
 use burn::optim::lr_scheduler::LrSchedulerRecord;
@@ -15,9 +16,9 @@ use burn::train::metric::MetricName;
 use burn::train::metric::store::{Aggregate, EventStoreClient, Split};
 use burn::train::{EarlyStoppingStrategy, Interrupter};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
@@ -25,7 +26,7 @@ use crate::files;
 use crate::metrics::{Quantity, Score};
 use crate::renderer::{EpochScores, History};
 
-/// After how long an epoch is kept that is not the best one; a killed run loses about as much.
+/// How often epochs are written; a killed run loses about as much.
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 
 /// The name of the directory below that of the run, as burn has it.
@@ -158,13 +159,102 @@ pub(crate) fn is_exhausted(scores: &[f64], patience: usize) -> bool {
     scores.len() - best_epoch(scores).unwrap_or(1).min(scores.len()) >= patience.max(1)
 }
 
+/// What the checkpointers of a run have to agree on.
+#[derive(Clone, Default)]
+pub(crate) struct Writes(Arc<Mutex<Agreed>>);
+
+#[derive(Default)]
+struct Agreed {
+    /// Epochs that are written when they come, and all that wait with them.
+    due: BTreeSet<usize>,
+    failed: Option<String>,
+}
+
+impl Writes {
+    /// Why the last epochs could not be written at the end, where nobody could be told.
+    pub fn failure(&self) -> Option<String> {
+        self.lock().failed.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Agreed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One of the three files of an epoch, which waits in memory until it is due, asked for, or the run ends.
+pub(crate) struct Resting<R: Checkpoint> {
+    files: FileCheckpointer,
+    writes: Writes,
+    state: Mutex<Held<R>>,
+}
+
+struct Held<R> {
+    records: Vec<(usize, R)>,
+    /// Files that go when what waits is written: until then they are what a killed run goes on from.
+    gone: Vec<usize>,
+}
+
+impl<R: Checkpoint> Resting<R> {
+    fn new(directory: &Path, part: &str, writes: &Writes) -> Self {
+        let files = FileCheckpointer::new(directory, part);
+        Self { files, writes: writes.clone(), state: Mutex::new(Held { records: Vec::new(), gone: Vec::new() }) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, Held<R>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, held: &mut Held<R>) -> Result<(), CheckpointerError> {
+        for (epoch, record) in held.records.drain(..) {
+            self.files.save(epoch, record)?;
+        }
+        held.gone.drain(..).try_for_each(|epoch| Checkpointer::<R>::delete(&self.files, epoch))
+    }
+}
+
+impl<R: Checkpoint> Checkpointer<R> for Resting<R> {
+    fn save(&self, epoch: usize, record: R) -> Result<(), CheckpointerError> {
+        let mut held = self.state();
+        held.records.push((epoch, record));
+        let is_due = self.writes.lock().due.contains(&epoch);
+        if is_due { self.write(&mut held) } else { Ok(()) }
+    }
+
+    fn delete(&self, epoch: usize) -> Result<(), CheckpointerError> {
+        let mut held = self.state();
+        let before = held.records.len();
+        held.records.retain(|(held, _)| *held != epoch);
+        if held.records.len() < before {
+            return Ok(());
+        }
+        held.gone.push(epoch);
+        if held.records.is_empty() { self.write(&mut held) } else { Ok(()) }
+    }
+
+    fn restore(&self, epoch: usize) -> Result<R, CheckpointerError> {
+        self.write(&mut self.state())?;
+        self.files.restore(epoch)
+    }
+}
+
+impl<R: Checkpoint> Drop for Resting<R> {
+    fn drop(&mut self) {
+        let written = self.write(&mut self.state());
+        if let Err(error) = written {
+            self.writes.lock().failed.get_or_insert(error.to_string());
+        }
+    }
+}
+
 /// Keeps the best epoch, and the newest one as often as `every` says, until the next is whole.
 pub(crate) struct Keep {
     checkpoints: Checkpoints,
     history: History,
     interrupter: Interrupter,
     every: Duration,
-    saved: Instant,
+    /// When something was last written.
+    written: Option<Instant>,
+    writes: Writes,
     /// Epochs whose files are there or being written, in order.
     kept: Vec<usize>,
 }
@@ -178,15 +268,35 @@ impl Keep {
         every: Duration,
         kept: Vec<usize>,
     ) -> Self {
-        Self { checkpoints, history, interrupter, every, saved: Instant::now(), kept }
+        // Where there is something to go on from, the first write can wait as well.
+        let written = (!kept.is_empty()).then(Instant::now);
+        Self { checkpoints, history, interrupter, every, written, writes: Writes::default(), kept }
+    }
+
+    /// What writes the weights, the optimizer and the schedule of an epoch.
+    pub fn checkpointers(&self) -> (Resting<ModuleRecord>, Resting<OptimizerRecord>, Resting<LrSchedulerRecord>) {
+        let (directory, [model, optimizer, scheduler]) = (&self.checkpoints.directory, PARTS);
+        (
+            Resting::new(directory, model, &self.writes),
+            Resting::new(directory, optimizer, &self.writes),
+            Resting::new(directory, scheduler, &self.writes),
+        )
+    }
+
+    /// What they agree on.
+    pub fn writes(&self) -> Writes {
+        self.writes.clone()
     }
 
     fn actions(&mut self, epoch: usize, scores: &[f64]) -> Vec<CheckpointingAction> {
         let best = best_epoch(scores);
-        if best != Some(epoch) && self.saved.elapsed() < self.every {
+        let is_due = self.written.is_none_or(|written| written.elapsed() >= self.every);
+        if is_due {
+            self.written = Some(Instant::now());
+            self.writes.lock().due.insert(epoch);
+        } else if best != Some(epoch) {
             return Vec::new();
         }
-        self.saved = Instant::now();
         // Three threads write the files of an epoch. When all of them have taken this one on, the one before is whole, and
         // what is older can go: the deletions are behind the saving in each thread's queue.
         let before = self.kept.last().copied();
@@ -269,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn between_two_checkpoints_only_a_better_epoch_is_kept() {
+    fn between_two_writes_only_a_better_epoch_is_kept() {
         let mut keep = keep(Duration::from_secs(3600));
         let scores = [2.0, 1.0, 3.0, 1.0];
         let mut actions = |epoch: usize| keep.actions(epoch, &scores[..epoch]);
@@ -277,6 +387,60 @@ mod tests {
         assert_eq!(actions(2), []);
         assert_eq!(actions(3), [Save]);
         assert_eq!(actions(4), []);
+        assert_eq!(keep.writes.lock().due, BTreeSet::from([1]), "the first one is written");
+    }
+
+    fn schedule(rate: f64) -> LrSchedulerRecord {
+        use burn::optim::lr_scheduler::LrScheduler;
+        let mut schedule = burn::optim::lr_scheduler::constant::ConstantLr::new(rate);
+        let _ = schedule.step();
+        schedule.to_record()
+    }
+
+    #[test]
+    fn what_is_not_due_waits_in_memory_and_what_it_replaces_stays_until_then() {
+        let directory = tempfile::tempdir().unwrap();
+        let writes = Writes::default();
+        let resting = Resting::<LrSchedulerRecord>::new(directory.path(), "scheduler", &writes);
+        let names = || -> BTreeSet<String> {
+            let entries = std::fs::read_dir(directory.path()).unwrap();
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        };
+        let are = |epochs: &[usize]| -> BTreeSet<String> {
+            epochs.iter().map(|epoch| format!("scheduler-{epoch}.bpk")).collect()
+        };
+        writes.lock().due.extend([1, 4]);
+        resting.save(1, schedule(0.1)).unwrap();
+        assert_eq!(names(), are(&[1]));
+        resting.save(2, schedule(0.2)).unwrap();
+        resting.delete(1).unwrap();
+        resting.save(3, schedule(0.3)).unwrap();
+        resting.delete(2).unwrap();
+        assert_eq!(names(), are(&[1]), "a killed run goes on from the first");
+        resting.save(4, schedule(0.4)).unwrap();
+        assert_eq!(names(), are(&[3, 4]), "the best and the newest");
+        resting.delete(3).unwrap();
+        assert_eq!(names(), are(&[4]));
+        resting.save(5, schedule(0.5)).unwrap();
+        resting.restore(5).unwrap();
+        assert_eq!(names(), are(&[4, 5]));
+        resting.save(6, schedule(0.6)).unwrap();
+        resting.delete(5).unwrap();
+        drop(resting);
+        assert_eq!(names(), are(&[4, 6]), "the end of a run writes what waits");
+        assert_eq!(writes.failure(), None);
+    }
+
+    #[test]
+    fn an_end_that_cannot_write_says_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let writes = Writes::default();
+        let below = directory.path().join("below");
+        let resting = Resting::<LrSchedulerRecord>::new(&below, "scheduler", &writes);
+        resting.save(1, schedule(0.1)).unwrap();
+        std::fs::remove_dir(&below).unwrap();
+        drop(resting);
+        assert!(writes.failure().is_some());
     }
 
     #[test]

@@ -232,13 +232,14 @@ impl Run {
             input.checkpoint_every,
             kept.chain((resumed_after > 0).then_some(resumed_after)).collect(),
         );
+        let (writes, (weights, moments, rates)) = (keep.writes(), keep.checkpointers());
         let training = training
             .metric_valid_numeric(Mean::<Score>::new())
             .with_metric_logger(ScoreLogger::new(self.history.clone()))
             .with_application_logger(None)
             .with_interrupter(interrupter)
             .renderer(Box::new(renderer))
-            .with_default_checkpointers()
+            .with_custom_checkpointers(weights, moments, rates)
             .with_checkpointing_strategy(keep)
             .early_stopping(Patience { history: self.history.clone(), patience: settings.patience })
             .num_epochs(input.epochs);
@@ -251,6 +252,9 @@ impl Run {
         }
         // burn saves in the background: hang up and wait before the best epoch is read.
         drop(result.renderer);
+        if let Some(message) = writes.failure() {
+            return Err(Error::Training { message });
+        }
         tuned(&self.history)
     }
 }

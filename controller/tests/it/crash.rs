@@ -170,13 +170,18 @@ fn an_interrupted_training_promotes_nothing() {
     assert_eq!(home.json(&["status"])["stopped_run"], serde_json::Value::Null);
 }
 
+/// Whether the first epoch is written.
+#[cfg(unix)]
+pub fn is_whole(checkpoint: &std::path::Path) -> bool {
+    ["model", "optim", "scheduler"].iter().all(|part| checkpoint.join(format!("{part}-1.bpk")).exists())
+}
+
 /// Waits until a fine-tune under way in `home` has left something to go on from.
 #[cfg(unix)]
 fn wait_for_checkpoint(home: &TestHome, child: &mut std::process::Child) {
     let runs = home.path().join("runs");
     let is_there = || {
-        std::fs::read_dir(&runs)
-            .is_ok_and(|runs| runs.flatten().any(|run| run.path().join("checkpoint/scheduler-2.bpk").exists()))
+        std::fs::read_dir(&runs).is_ok_and(|runs| runs.flatten().any(|run| is_whole(&run.path().join("checkpoint"))))
     };
     while !is_there() {
         assert!(child.try_wait().unwrap().is_none(), "the run was over before it could be killed");

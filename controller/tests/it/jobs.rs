@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+#[cfg(unix)]
+use crate::crash::is_whole;
 use crate::home::{TestHome, errors};
 use crate::service_home::Running;
 
@@ -128,8 +130,7 @@ fn a_job_goes_on_after_its_service_was_killed() {
     let at_work = wait_for(&service, &id, is_training);
     let runs = home.path().join("runs");
     let has_checkpoint = || {
-        std::fs::read_dir(&runs)
-            .is_ok_and(|runs| runs.flatten().any(|run| run.path().join("checkpoint/scheduler-2.bpk").exists()))
+        std::fs::read_dir(&runs).is_ok_and(|runs| runs.flatten().any(|run| is_whole(&run.path().join("checkpoint"))))
     };
     while !has_checkpoint() {
         assert!(!is_over(&job(&service, &id)), "the job was over before it could be killed");

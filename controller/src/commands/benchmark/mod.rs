@@ -12,7 +12,6 @@ pub mod respond;
 pub mod retrieval;
 mod scores;
 mod sentences;
-pub mod serve;
 pub mod service;
 pub mod start;
 pub mod training;
@@ -75,12 +74,6 @@ pub enum BenchmarkCommand {
         mynah benchmark respond --model ./minilm-l6 --texts utterances.jsonl.gz --keep ./benchmark-home"
     )]
     Respond(respond::RespondArgs),
-    /// Requests a second over HTTP, and their times, with many clients at once
-    #[command(
-        after_help = "Starts a service with the embedded starter and the functions of the quickstart in a temporary home, and asks it over\n\
-        loopback on connections that are kept.\n\nExample:\n  mynah benchmark serve --clients 1,8,64 --seconds 5 --json"
-    )]
-    Serve(serve::ServeBenchmarkArgs),
     /// From the start of the process to the first reply, every hash verified; resident memory
     #[command(after_help = "Examples:\n  mynah benchmark start --json\n  mynah benchmark start --model ./base-size")]
     Start(start::StartArgs),
@@ -103,7 +96,7 @@ pub enum BenchmarkCommand {
     #[command(after_help = "The lines are those of the peer in PyTorch, so that the two can be interleaved.\n\n\
         Examples:\n  mynah benchmark training --json\n  mynah benchmark training --random 768x6x12x3072 --threads 1")]
     Training(training::TrainingArgs),
-    /// The service under load: promotions, a fine-tune beside it, its memory
+    /// The service: requests a second, promotions under load, a fine-tune beside it, its memory
     #[command(subcommand)]
     Service(service::ServiceCommand),
 }
@@ -144,7 +137,6 @@ pub fn run(context: &Context, command: &BenchmarkCommand, interrupt: Interrupt) 
         BenchmarkCommand::Answers(args) => answers::run(output, args, interrupt),
         BenchmarkCommand::Retrieval(args) => retrieval::run(output, args, &interrupt),
         BenchmarkCommand::Respond(args) => respond::run(output, args, &interrupt),
-        BenchmarkCommand::Serve(args) => serve::run(output, args, &interrupt),
         BenchmarkCommand::Start(args) => start::run(output, args, &interrupt),
         BenchmarkCommand::Training(args) => training::run(output, args),
         BenchmarkCommand::Service(command) => service::run(output, command, &interrupt),

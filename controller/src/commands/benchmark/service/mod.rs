@@ -3,6 +3,7 @@
 //! The home is temporary: the quickstart's functions on the starter model, two trained versions.
 
 mod calm;
+mod load;
 mod soak;
 mod swap;
 
@@ -44,6 +45,12 @@ const SESSIONS: usize = 16;
 /// The commands below `benchmark service`.
 #[derive(Debug, Subcommand)]
 pub enum ServiceCommand {
+    /// Requests a second over HTTP, and their times, with many clients at once
+    #[command(
+        after_help = "Starts a service with the embedded starter and the functions of the quickstart in a temporary home, and asks it over\n\
+        loopback on connections that are kept.\n\nExample:\n  mynah benchmark service load --clients 1,8,64 --seconds 5 --json"
+    )]
+    Load(load::LoadArgs),
     /// Promotions and rollbacks under load: failed requests, pauses, versions
     #[command(after_help = "Example:\n  mynah benchmark service swap --seconds 60 --rate 200 --swaps 20 --json")]
     Swap(SwapArgs),
@@ -106,6 +113,7 @@ pub struct SoakArgs {
 /// When the service cannot be started, or nobody reads the output.
 pub fn run(output: Output, command: &ServiceCommand, interrupt: &Interrupt) -> anyhow::Result<Exit> {
     match command {
+        ServiceCommand::Load(args) => load::run(output, args, interrupt),
         ServiceCommand::Swap(args) => swap::run(output, args, interrupt),
         ServiceCommand::Calm(args) => calm::run(output, args, interrupt),
         ServiceCommand::Soak(args) => soak::run(output, args, interrupt),
@@ -153,7 +161,7 @@ impl Served {
 }
 
 /// A running service, ended when it is dropped.
-pub(super) struct Running {
+struct Running {
     child: Child,
     /// Where it is, and its token.
     pub(super) file: ServiceFile,

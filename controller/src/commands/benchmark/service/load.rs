@@ -1,4 +1,4 @@
-//! `mynah benchmark serve`: requests a second and their times over HTTP, with many clients at once.
+//! `mynah benchmark service load`: requests a second and their times over HTTP, with many clients at once.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -10,8 +10,8 @@ use mynah_data::Home;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::service::Running;
-use super::{BenchmarkHome, Times};
+use super::Running;
+use crate::commands::benchmark::{BenchmarkHome, Times};
 use crate::commands::quickstart::FUNCTIONS;
 use crate::failure::{Exit, Stopped, hinted, usage};
 use crate::interrupt::Interrupt;
@@ -30,9 +30,9 @@ const ASKED: [&str; 6] = [
 /// Time of a run that is not counted.
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// Flags of `benchmark serve`.
+/// Flags of `benchmark service load`.
 #[derive(Debug, Args)]
-pub struct ServeBenchmarkArgs {
+pub struct LoadArgs {
     /// How many clients ask at once, each on a connection of its own
     #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 64], value_name = "N,…")]
     pub clients: Vec<usize>,
@@ -71,7 +71,7 @@ struct Row {
 ///
 /// # Errors
 /// When the service cannot be started.
-pub fn run(output: Output, args: &ServeBenchmarkArgs, interrupt: &Interrupt) -> anyhow::Result<Exit> {
+pub fn run(output: Output, args: &LoadArgs, interrupt: &Interrupt) -> anyhow::Result<Exit> {
     if args.clients.contains(&0) || args.seconds <= 0.0 {
         return Err(usage("nothing to measure", "ask for one client and some time at least"));
     }
@@ -159,7 +159,7 @@ impl Served {
             failed += its_failed;
         }
         Ok(Row {
-            benchmark: "serve",
+            benchmark: "service load",
             asked,
             clients,
             requests: times.len(),
