@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use mynah_data::{Example, HomeLock};
+use mynah_data::{Example, HomeLock, Log};
 use mynah_pipelines::{EvaluationReport, GateReport, LearnRequest, LearnScope, Progress, Promotion};
 use mynah_registry::{Kind, Registry, Status};
 use serde::{Deserialize, Serialize};
@@ -218,12 +218,12 @@ pub struct Tried {
 ///
 /// # Errors
 /// When log or registry cannot be read.
-pub fn new_labels(context: &Context, registry: &Registry) -> anyhow::Result<NewLabels> {
+pub fn new_labels(log: &Log, registry: &Registry) -> anyhow::Result<NewLabels> {
     let production = registry.production()?;
     let since = production.as_ref().map(|version| mynah_pipelines::learned_until(registry, version));
     let registered = production.as_ref().map(|version| version.registered_at);
     let is_new = |at: Option<Timestamp>| at.zip(since).is_none_or(|(at, since)| at > since);
-    let labelled = mynah_data::labelled(&context.log())?;
+    let labelled = mynah_data::labelled(log)?;
     let examples: Vec<&Example> = labelled.examples.iter().filter(|example| is_new(example.at)).collect();
     let latest = examples.iter().filter_map(|example| example.at).max();
     let versions = registry.versions()?;

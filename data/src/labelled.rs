@@ -1,15 +1,16 @@
 //! What people's corrections and approvals say: examples and answers, read from the log.
 //!
-//! A pure fold over the records. A model's guess that nobody looked at is not among them.
+//! A pure fold over the records. A model's guess that nobody looked at is not among them. A [`Log`] that is asked again reads only
+//! the sessions that changed.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
 use crate::decisions::{Decision, LabelDecisions};
-use crate::error::{Error, LineError, Result};
+use crate::error::{LineError, Result};
 use crate::example::{Example, OUT_OF_SCOPE, Slot, Source, SplitName, TaughtAnswer, check_slots};
 use crate::log::Log;
-use crate::record::{Correction, FeedbackRecord, InteractionRecord, Rating, Record};
+use crate::record::{Correction, FeedbackRecord, InteractionRecord, Rating};
 use crate::split::fold;
 
 /// The labels of a log, in the order in which the opinions were given.
@@ -58,28 +59,20 @@ pub fn labelled(log: &Log) -> Result<Labelled> {
 /// # Errors
 /// As for [`labelled()`].
 pub fn labelled_without(log: &Log, held_back: &HashSet<String>) -> Result<Labelled> {
-    let mut opinions: Vec<FeedbackRecord> = Vec::new();
-    let mut problems = Vec::new();
-    for record in log.records()? {
-        match record {
-            Ok(Record::Feedback(opinion)) => opinions.push(opinion),
-            Ok(_) => {}
-            Err(Error::Line(problem)) => problems.push(problem),
-            Err(error) => return Err(error),
-        }
-    }
+    let mut seen = log.opinions();
+    let (mut opinions, mut problems) = seen.read(log)?;
     let decisions = LabelDecisions::of(log)?;
     problems.extend(decisions.problems.iter().cloned());
     opinions.retain(|opinion| decisions.on(&opinion.interaction, opinion.at) != Some(Decision::Reject));
-    let turns = turns_of(log, &opinions)?;
-    let votes = last_words(&opinions, &turns, |opinion, turn| (opinion.session.clone(), fold(&turn.text)));
+    let turns = seen.turns_of(log, &opinions)?;
+    let votes = last_words(&opinions, turns, |opinion, turn| (opinion.session.clone(), fold(&turn.text)));
     let votes = votes.into_iter().filter_map(|(opinion, label)| match label {
         Label::Example(example) => Some(Vote { example, session: opinion.session.clone() }),
         Label::Answer(_) => None,
     });
     let mut labelled = Labelled { problems, votes: votes.collect(), ..Labelled::default() };
     opinions.retain(|opinion| !held_back.contains(&opinion.interaction));
-    for (_, label) in last_words(&opinions, &turns, |_, turn| fold(&turn.text)) {
+    for (_, label) in last_words(&opinions, turns, |_, turn| fold(&turn.text)) {
         match label {
             Label::Example(example) => labelled.examples.push(example),
             Label::Answer(answer) => labelled.answers.push(answer),
@@ -121,44 +114,6 @@ fn last_words<'a, K: Eq + Hash>(
     let mut labels: Vec<(usize, Option<Label>)> = labels.into_values().collect();
     labels.sort_by_key(|(order, _)| *order);
     labels.into_iter().filter_map(|(order, label)| Some((&opinions[order], label?))).collect()
-}
-
-/// Reads the turns that somebody has an opinion on; the others need no memory.
-///
-/// An opinion names the session of its turn, so that mostly a few files are read and not the whole log.
-fn turns_of(log: &Log, opinions: &[FeedbackRecord]) -> Result<HashMap<String, InteractionRecord>> {
-    let wanted: HashSet<&str> = opinions.iter().map(|opinion| opinion.interaction.as_str()).collect();
-    let sessions: HashSet<&str> = opinions.iter().map(|opinion| opinion.session.as_str()).collect();
-    let mut turns = HashMap::new();
-    for session in sessions {
-        match log.records_of(session) {
-            Ok(records) => keep_wanted(records, &wanted, &mut turns)?,
-            Err(Error::UnknownSession { .. }) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    if turns.len() < wanted.len() {
-        // Somebody wrote another session there, or none that is left.
-        keep_wanted(log.records()?, &wanted, &mut turns)?;
-    }
-    Ok(turns)
-}
-
-fn keep_wanted(
-    records: impl Iterator<Item = Result<Record>>,
-    wanted: &HashSet<&str>,
-    turns: &mut HashMap<String, InteractionRecord>,
-) -> Result<()> {
-    for record in records {
-        match record {
-            Ok(Record::Interaction(turn)) if wanted.contains(turn.id.as_str()) => {
-                turns.insert(turn.id.clone(), turn);
-            }
-            Ok(_) | Err(Error::Line(_)) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 fn is_approval(label: &Label) -> bool {

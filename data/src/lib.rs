@@ -61,6 +61,7 @@ pub mod labelled;
 mod lines;
 pub mod log;
 pub mod memory;
+mod opinions;
 pub mod questions;
 pub mod record;
 pub mod session_log;

@@ -8,6 +8,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
@@ -17,6 +18,7 @@ use crate::example::check_slots;
 use crate::fault::{self, FaultPoint};
 use crate::home::{Home, decisions_path, sessions_dir};
 use crate::lines::RecordLines;
+use crate::opinions::Opinions;
 use crate::record::{Correction, FeedbackRecord, InteractionRecord, Rating, Record, id_time, new_feedback_id};
 use crate::session_log::{SessionLog, path_of};
 
@@ -87,6 +89,7 @@ pub struct SessionSummary {
 pub struct Log {
     directory: PathBuf,
     options: LogOptions,
+    opinions: Arc<Mutex<Opinions>>,
 }
 
 impl Log {
@@ -97,7 +100,12 @@ impl Log {
 
     /// The log of a home, with fault points.
     pub fn open_with(home: &Home, options: LogOptions) -> Self {
-        Self { directory: home.log_dir(), options }
+        Self { directory: home.log_dir(), options, opinions: Arc::default() }
+    }
+
+    /// What was read of the opinions so far.
+    pub(crate) fn opinions(&self) -> MutexGuard<'_, Opinions> {
+        self.opinions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn decisions_path(&self) -> PathBuf {
@@ -251,7 +259,7 @@ impl Log {
         Ok(feedback)
     }
 
-    fn path(&self, session: &str) -> Result<PathBuf> {
+    pub(crate) fn path(&self, session: &str) -> Result<PathBuf> {
         path_of(&self.directory, session)
             .filter(|path| path.exists())
             .ok_or_else(|| Error::UnknownSession { id: session.to_owned(), path: sessions_dir(&self.directory) })

@@ -66,7 +66,7 @@ pub fn run(context: &Context, args: &ChatArgs, interrupt: &Interrupt) -> anyhow:
 /// # Errors
 /// When the fine-tune failed.
 pub fn learn(context: &Context, interrupt: &Interrupt) -> anyhow::Result<Exit> {
-    let labels = learning::new_labels(context, &context.registry()?)?;
+    let labels = learning::new_labels(&context.log(), &context.registry()?)?;
     if !worth_learning(context, &labels) {
         return Ok(Exit::Done);
     }
@@ -82,7 +82,7 @@ fn learn_in_service(
     remote: &Remote,
     interrupt: &Interrupt,
 ) -> anyhow::Result<Exit> {
-    let labels = learning::new_labels(context, &context.registry()?)?;
+    let labels = learning::new_labels(&context.log(), &context.registry()?)?;
     if args.no_learn || !worth_learning(context, &labels) {
         return Ok(Exit::Done);
     }

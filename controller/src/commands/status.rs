@@ -32,7 +32,7 @@ pub fn run(context: &Context) -> anyhow::Result<Exit> {
         corrections += session.corrections;
         broken += session.broken_lines;
     }
-    let new = learning::new_labels(context, &registry)?;
+    let new = learning::new_labels(&context.log(), &registry)?;
     let client = Client::connect(&context.home);
     let service = client.as_ref().and_then(|client| client.status().ok());
     let control = client.as_ref().and_then(|client| client.control().ok());

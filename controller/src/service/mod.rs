@@ -35,6 +35,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use mynah_data::Log;
 use mynah_pipelines::TrainingSettings;
 use mynah_runtime::{MynahError, Reload};
 
@@ -58,6 +59,8 @@ struct Open {
 /// The service's own state.
 pub struct Service {
     context: Context,
+    /// One for all looks: it remembers what it has read.
+    log: Log,
     interface: Interface,
     jobs: Jobs,
     control: Control,
@@ -87,6 +90,7 @@ impl Service {
             },
             control: Control::open(&context),
             trial: trial::Trial::default(),
+            log: context.log(),
             context,
             interface,
             assistant: Mutex::default(),

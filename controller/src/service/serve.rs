@@ -17,6 +17,7 @@ use super::decide::decide;
 use super::interface::Interface;
 use super::schedule::Clock;
 use super::{Service, access, listen, lock, logging, routes, webhooks};
+use crate::allocator;
 use crate::client::ServiceFile;
 use crate::commands::Context;
 use crate::failure::{Exit, hinted, usage};
@@ -40,6 +41,7 @@ pub type Again<'a> = dyn Fn() -> anyhow::Result<Context> + 'a;
 /// When another service of this home runs, the address is taken, or a setting is no good.
 pub fn serve(context: &Context, again: &Again<'_>) -> anyhow::Result<Exit> {
     logging::start(context)?;
+    allocator::give_back_at_once();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(run(context, again))
 }

@@ -4,6 +4,7 @@ mod crash;
 mod import;
 mod labels;
 mod log;
+mod opinions;
 #[cfg(feature = "git")]
 mod snapshot;
 mod splits;

@@ -130,7 +130,7 @@ impl Served {
     fn new(output: Output, versions: usize, settings: &str) -> anyhow::Result<Self> {
         let home = BenchmarkHome::new(output, None, None)?;
         std::fs::write(home.context.home.functions_path(), FUNCTIONS)?;
-        let service = "[service]\nsession_end = false\nalarm_after = 0\n";
+        let service = "[service]\nsession_end = false\nalarm_after = 0\nrequests_per_second = 0\n";
         std::fs::write(home.context.home.settings_path(), format!("{service}{settings}"))?;
         let served = Self { home };
         for seed in 0..versions {
