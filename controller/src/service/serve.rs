@@ -49,8 +49,40 @@ pub fn serve(context: &Context, again: &Again<'_>) -> anyhow::Result<Exit> {
 /// How a service came to its end.
 enum Ended {
     Stopped,
-    /// SIGHUP: with these settings from now on.
-    Again(Box<Context>),
+    /// SIGHUP: go on with this.
+    Again(Box<Next>),
+}
+
+/// Settings that can be used from now on.
+struct Next {
+    context: Context,
+    /// Where they listen, when that is somewhere else.
+    listener: Option<TcpListener>,
+}
+
+impl Next {
+    /// Reads the settings again and takes the address that they name. `waiting` are those that were read before and wait for a
+    /// fine-tune; they may have the same address.
+    async fn read(again: &Again<'_>, present: &Context, waiting: &mut Option<Box<Self>>) -> anyhow::Result<Box<Self>> {
+        let context = again()?;
+        check_settings(&context)?;
+        let listens = |context: &Context| context.settings.service.listen.clone();
+        if listens(&context) == listens(present) {
+            return Ok(Box::new(Self { context, listener: None }));
+        }
+        let taken = waiting.take_if(|waiting| listens(&waiting.context) == listens(&context));
+        let listener = match taken.and_then(|waiting| waiting.listener) {
+            Some(listener) => listener,
+            None => listen_on(address(&context)?.address).await?,
+        };
+        Ok(Box::new(Self { context, listener: Some(listener) }))
+    }
+}
+
+async fn listen_on(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        hinted(format!("cannot listen on {address}: {error}"), "choose another port with --listen 127.0.0.1:0")
+    })
 }
 
 async fn run(context: &Context, again: &Again<'_>) -> anyhow::Result<Exit> {
@@ -77,9 +109,8 @@ async fn run(context: &Context, again: &Again<'_>) -> anyhow::Result<Exit> {
             }
             Ended::Again(next) => {
                 // With the same address, connections that come meanwhile wait in its queue.
-                let stays = next.settings.service.listen == context.settings.service.listen;
-                before = Some(Life { listener: life.listener.filter(|_| stays), ..life });
-                context = *next;
+                before = Some(Life { listener: next.listener.or(life.listener), ..life });
+                context = next.context;
             }
         }
     }
@@ -154,12 +185,9 @@ async fn once(
         Arc::new(move || service.wake.notify_one())
     };
     let mut clock = Clock::new(&context.settings.service.schedules, on_due)?;
-    let cannot = |error: std::io::Error| {
-        hinted(format!("cannot listen on {address}: {error}"), "choose another port with --listen 127.0.0.1:0")
-    };
     let listener = match listener {
         Some(listener) => listener,
-        None => TcpListener::bind(address).await.map_err(cannot)?,
+        None => listen_on(address).await?,
     };
     // A second handle keeps the address while the settings are read again.
     let listener = listener.into_std()?;
@@ -288,7 +316,7 @@ async fn tick_until_signalled(
     signals: &mut Signals,
 ) -> anyhow::Result<Ended> {
     let mut refreshed: Option<Instant> = None;
-    let mut next: Option<Box<Context>> = None;
+    let mut next: Option<Box<Next>> = None;
     loop {
         clock.set(Timestamp::now()).await?;
         service.control.schedule(clock.last_due(Timestamp::now()));
@@ -309,8 +337,8 @@ async fn tick_until_signalled(
             refreshed = Some(Instant::now());
         }
         // A fine-tune at work is finished with the settings it began with.
-        if let Some(context) = next.take_if(|_| !service.training.load(Ordering::Acquire)) {
-            return Ok(Ended::Again(context));
+        if let Some(next) = next.take_if(|_| !service.training.load(Ordering::Acquire)) {
+            return Ok(Ended::Again(next));
         }
         let now = Timestamp::now();
         for action in decide(&service.state(now), &service.policy(), now) {
@@ -319,10 +347,10 @@ async fn tick_until_signalled(
         tokio::select! {
             signal = signals.next() => match signal? {
                 Signal::Stop => return Ok(Ended::Stopped),
-                Signal::Again => match again().and_then(|context| check_settings(&context).map(|()| context)) {
-                    Ok(context) => {
+                Signal::Again => match Next::read(again, &service.context, &mut next).await {
+                    Ok(read) => {
                         tracing::info!("the settings were read again");
-                        next = Some(Box::new(context));
+                        next = Some(read);
                     }
                     // What cannot be used leaves what was there.
                     Err(error) => tracing::error!("the settings stay as they were: {error:#}"),

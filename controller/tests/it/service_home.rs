@@ -47,8 +47,13 @@ impl Running {
     }
 
     pub fn start_with(home: &TestHome, flags: &[&str]) -> Self {
+        Self::start_as(home, &[&["serve", "--listen", "127.0.0.1:0"], flags].concat())
+    }
+
+    /// The same with all of its arguments.
+    pub fn start_as(home: &TestHome, arguments: &[&str]) -> Self {
         let mut child = home
-            .command(&[&["serve", "--listen", "127.0.0.1:0"], flags].concat())
+            .command(arguments)
             .stdout(Stdio::piped())
             .stderr(std::fs::File::create(home.path().join("service.log")).unwrap())
             .spawn()

@@ -116,6 +116,32 @@ fn sighup_reads_the_settings_again_and_conversations_go_on() {
     assert_eq!(service.stop(), Some(0));
 }
 
+#[test]
+fn sighup_moves_the_service_only_where_it_can_listen() {
+    let home = TestHome::trained();
+    let listen = |address: &str| home.write("mynah.toml", format!("[service]\nlisten = '{address}'\n").as_bytes());
+    listen("127.0.0.1:0");
+    let mut service = Running::start_as(&home, &["serve"]);
+    let log = || std::fs::read_to_string(home.path().join("service.log")).unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let elsewhere = taken.local_addr().unwrap().to_string();
+    listen(&elsewhere);
+    service.signal("HUP");
+    until(|| log().contains("the settings stay as they were").then_some(()));
+    assert!(log().contains(&format!("cannot listen on {elsewhere}")), "{}", log());
+    assert_eq!(service.get("/status").status, 200);
+    drop(taken);
+    service.signal("HUP");
+    let address = || {
+        let file = std::fs::read(home.path().join("service.json")).unwrap();
+        serde_json::from_slice::<Value>(&file).map_or(Value::Null, |file| file["address"].clone())
+    };
+    until(|| (address() == elsewhere.as_str()).then_some(()));
+    service.address = elsewhere;
+    assert_eq!(service.get("/status").status, 200);
+    assert_eq!(service.stop(), Some(0));
+}
+
 /// Takes what a webhook sends and answers with these statuses, one after the other.
 fn receiver(statuses: &'static [u16]) -> (String, mpsc::Receiver<(String, String)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
