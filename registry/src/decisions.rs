@@ -98,6 +98,18 @@ impl Registry {
     /// [`Error::NoProduction`], [`Error::NothingToRollBackTo`], [`Error::NeverPromoted`], [`Error::Quarantined`],
     /// [`Error::Deleted`]; and what [`Registry::verify`] finds in the target.
     pub fn rollback(&self, to: Option<&Version>, who: &Author) -> Result<Entry> {
+        self.rollback_of(None, to, who)
+    }
+
+    /// The same for somebody who has seen `expected_current` in production.
+    ///
+    /// # Errors
+    /// As for [`Registry::rollback`]; [`Error::Conflict`] when something else is in production by now.
+    pub fn rollback_from(&self, expected_current: &Digest, to: Option<&Version>, who: &Author) -> Result<Entry> {
+        self.rollback_of(Some(expected_current), to, who)
+    }
+
+    fn rollback_of(&self, expected: Option<&Digest>, to: Option<&Version>, who: &Author) -> Result<Entry> {
         let _lock = self.lock_shared()?;
         self.transact(who, |state| {
             let target = match to {
@@ -105,6 +117,10 @@ impl Registry {
                 None if state.production().is_none() => return Err(Error::NoProduction),
                 None => state.before_production().ok_or(Error::NothingToRollBackTo)?,
             };
+            let actual = state.production().map(|production| production.manifest);
+            if expected.is_some() && actual.as_ref() != expected {
+                return Err(Error::Conflict { expected: expected.copied(), actual, wanted: target.manifest });
+            }
             let current = match state.production() {
                 Some(current) if state.was_served(&target.name) => current,
                 _ => {

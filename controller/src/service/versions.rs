@@ -110,7 +110,11 @@ pub(super) async fn rollback(
         let to = request.version.as_deref().map(|name| registry.version(name)).transpose();
         let to = to.map_err(ServiceError::registry)?;
         let author = service.context.author(request.reason.as_deref().unwrap_or(BY_REQUEST));
-        let entry = registry.rollback(to.as_ref(), &author).map_err(ServiceError::registry)?;
+        let entry = match current.filter(|_| headers.contains_key(header::IF_MATCH)) {
+            Some(seen) => registry.rollback_from(&seen.manifest_digest, to.as_ref(), &author),
+            None => registry.rollback(to.as_ref(), &author),
+        };
+        let entry = entry.map_err(ServiceError::registry)?;
         let production = match entry.event {
             Event::Rollback { to_name, .. } => Some(to_name),
             _ => registry.production().map_err(ServiceError::registry)?.map(|version| version.name),

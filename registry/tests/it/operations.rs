@@ -143,6 +143,22 @@ fn every_rollback_goes_further_back() {
 }
 
 #[test]
+fn a_rollback_by_somebody_who_has_seen_something_else_changes_nothing() {
+    let home = Home::new();
+    let versions = ["one", "two", "three"].map(|text| home.add(text));
+    versions.iter().for_each(|version| home.promote(version));
+    let [one, two, three] = versions.map(|version| version.manifest_digest);
+    let error = home.registry.rollback_from(&two, None, &ada()).unwrap_err();
+    assert!(
+        matches!(error, Error::Conflict { expected: Some(expected), actual: Some(actual), .. } if (expected, actual) == (two, three))
+    );
+    assert_eq!(home.in_production().as_deref(), Some("v3"));
+    home.registry.rollback_from(&three, None, &ada()).unwrap();
+    assert_eq!(home.in_production().as_deref(), Some("v2"));
+    assert!(matches!(home.registry.rollback_from(&one, None, &ada()), Err(Error::Conflict { .. })));
+}
+
+#[test]
 fn a_quarantined_version_leaves_production_for_good() {
     let home = Home::new();
     let (one, two) = (home.add("one"), home.add("two"));
