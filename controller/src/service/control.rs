@@ -159,7 +159,8 @@ impl Service {
     pub(super) fn refresh(&self) {
         let started = Instant::now();
         let look = || -> anyhow::Result<()> {
-            let labels = learning::new_labels(&self.log, &self.context.registry()?)?;
+            let log = self.log();
+            let labels = learning::new_labels(&log, &self.context.registry()?)?;
             self.new_labels.store(labels.examples, Ordering::Release);
             *lock(&self.latest_label) = labels.latest;
             // A run of another process, or of this one before it was started again, counts as well.
@@ -168,7 +169,7 @@ impl Service {
                 *tried = (*tried).max(labels.latest);
             }
             let mut recent = lock(&self.control.recent);
-            recent.update(&self.log)?;
+            recent.update(&log)?;
             let since = lock(&self.control.ledger).read().opinions_until;
             *lock(&self.control.unhappy) = recent.unhappy_in_a_row(since);
             if let Some(last) = recent.last_at() {

@@ -59,8 +59,6 @@ struct Open {
 /// The service's own state.
 pub struct Service {
     context: Context,
-    /// One for all looks: it remembers what it has read.
-    log: Log,
     interface: Interface,
     jobs: Jobs,
     control: Control,
@@ -90,7 +88,6 @@ impl Service {
             },
             control: Control::open(&context),
             trial: trial::Trial::default(),
-            log: context.log(),
             context,
             interface,
             assistant: Mutex::default(),
@@ -117,6 +114,13 @@ impl Service {
         work.unwrap_or_else(|error| {
             Err(ServiceError::Internal { message: format!("the request failed: {error}"), hint: None })
         })
+    }
+
+    /// The log as the assistant has it, which remembers what it has read; before there is one, as anybody would open it.
+    fn log(&self) -> Log {
+        let assistant = self.assistant.try_lock().ok();
+        let opened = assistant.as_ref().and_then(|assistant| assistant.as_ref());
+        opened.map_or_else(|| self.context.log(), |assistant| assistant.mynah().log().clone())
     }
 
     fn production(&self) -> Result<Option<String>, ServiceError> {
