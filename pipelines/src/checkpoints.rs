@@ -192,12 +192,20 @@ struct Held<R> {
     records: Vec<(usize, R)>,
     /// Files that go when what waits is written: until then they are what a killed run goes on from.
     gone: Vec<usize>,
+    /// Files that go when all three parts of the epoch beside them are whole.
+    stale: Vec<(usize, usize)>,
+    /// The epoch that was saved last.
+    latest: usize,
 }
 
 impl<R: Checkpoint> Resting<R> {
     fn new(directory: &Path, part: &str, writes: &Writes) -> Self {
         let files = FileCheckpointer::new(directory, part);
-        Self { files, writes: writes.clone(), state: Mutex::new(Held { records: Vec::new(), gone: Vec::new() }) }
+        Self {
+            files,
+            writes: writes.clone(),
+            state: Mutex::new(Held { records: Vec::new(), gone: Vec::new(), stale: Vec::new(), latest: 0 }),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, Held<R>> {
@@ -208,7 +216,9 @@ impl<R: Checkpoint> Resting<R> {
         for (epoch, record) in held.records.drain(..) {
             self.files.save(epoch, record)?;
         }
-        held.gone.drain(..).try_for_each(|epoch| Checkpointer::<R>::delete(&self.files, epoch))
+        let latest = held.latest;
+        held.stale.extend(held.gone.drain(..).map(|gone| (latest, gone)));
+        Ok(())
     }
 }
 
@@ -216,6 +226,7 @@ impl<R: Checkpoint> Checkpointer<R> for Resting<R> {
     fn save(&self, epoch: usize, record: R) -> Result<(), CheckpointerError> {
         let mut held = self.state();
         held.records.push((epoch, record));
+        held.latest = epoch;
         let is_due = self.writes.lock().due.contains(&epoch);
         if is_due { self.write(&mut held) } else { Ok(()) }
     }
@@ -224,11 +235,17 @@ impl<R: Checkpoint> Checkpointer<R> for Resting<R> {
         let mut held = self.state();
         let before = held.records.len();
         held.records.retain(|(held, _)| *held != epoch);
-        if held.records.len() < before {
-            return Ok(());
+        if held.records.len() == before {
+            match held.records.is_empty() {
+                true => Checkpointer::<R>::delete(&self.files, epoch)?,
+                false => held.gone.push(epoch),
+            }
         }
-        held.gone.push(epoch);
-        if held.records.is_empty() { self.write(&mut held) } else { Ok(()) }
+        // All three parts have taken on the epoch before this deletion, so what was written before that is whole.
+        let latest = held.latest;
+        held.stale
+            .extract_if(.., |(written, _)| *written < latest)
+            .try_for_each(|(_, stale)| Checkpointer::<R>::delete(&self.files, stale))
     }
 
     fn restore(&self, epoch: usize) -> Result<R, CheckpointerError> {
@@ -418,16 +435,17 @@ mod tests {
         resting.delete(2).unwrap();
         assert_eq!(names(), are(&[1]), "a killed run goes on from the first");
         resting.save(4, schedule(0.4)).unwrap();
-        assert_eq!(names(), are(&[3, 4]), "the best and the newest");
+        assert_eq!(names(), are(&[1, 3, 4]), "the other parts may not be whole yet");
         resting.delete(3).unwrap();
-        assert_eq!(names(), are(&[4]));
+        assert_eq!(names(), are(&[1, 4]));
         resting.save(5, schedule(0.5)).unwrap();
         resting.restore(5).unwrap();
-        assert_eq!(names(), are(&[4, 5]));
+        assert_eq!(names(), are(&[1, 4, 5]));
         resting.save(6, schedule(0.6)).unwrap();
         resting.delete(5).unwrap();
+        assert_eq!(names(), are(&[4, 5]), "the fourth is whole since the next was taken on");
         drop(resting);
-        assert_eq!(names(), are(&[4, 6]), "the end of a run writes what waits");
+        assert_eq!(names(), are(&[4, 5, 6]), "the end of a run writes what waits");
         assert_eq!(writes.failure(), None);
     }
 
