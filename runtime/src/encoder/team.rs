@@ -160,32 +160,33 @@ fn wait(turns: u32) {
 
 impl Shared {
     fn serve(&self, desk: &Desk) {
-        let mut idle_since = Instant::now();
-        let mut idle = 0u32;
+        let mut free_since = Instant::now();
+        let (mut free, mut idle) = (true, 0u32);
         loop {
             match desk.assignment.load(Ordering::Acquire) {
                 STOP => return,
                 NOTHING => {
+                    if !free {
+                        (free, idle, free_since) = (true, 0, Instant::now());
+                    }
                     idle = idle.wrapping_add(1);
                     wait(idle);
-                    if idle.is_multiple_of(64) && idle_since.elapsed() > LINGER {
+                    if idle.is_multiple_of(64) && free_since.elapsed() > LINGER {
                         desk.parked.store(true, Ordering::SeqCst);
                         if desk.assignment.load(Ordering::SeqCst) == NOTHING {
                             std::thread::park();
                         }
                         desk.parked.store(false, Ordering::SeqCst);
-                        idle_since = Instant::now();
+                        free_since = Instant::now();
                     }
                 }
                 board => {
+                    free = false;
                     if self.boards[board].help() {
                         idle = 0;
                     }
                     idle = idle.wrapping_add(1);
                     wait(idle);
-                    if idle.is_multiple_of(64) {
-                        idle_since = Instant::now();
-                    }
                 }
             }
         }

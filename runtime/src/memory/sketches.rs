@@ -22,7 +22,7 @@ use kernels::LANES;
 /// How many cells ahead one is asked for.
 const AHEAD: usize = 8;
 /// Rows that one task of a search looks at: many tasks for whoever is done early, few for the sake of what each costs.
-const TASK_ROWS: usize = 4096;
+const TASK_ROWS: usize = 1024;
 
 /// The sketches of [`Rows`].
 #[derive(Debug, Clone, Default)]
@@ -58,7 +58,7 @@ impl Sketches {
     }
 
     /// About `count` rows whose bits differ least from the query's in the near cells, at least half of them where there are so
-    /// many, in the order of their numbers.
+    /// many, in no order that means anything.
     ///
     /// # Shapes
     /// `query`: `[dim]`
@@ -68,9 +68,7 @@ impl Sketches {
         }
         let sketch = self.sketch(query);
         let near = self.near(&sketch, &self.cells.near(&sketch, count), count, helpers);
-        let mut candidates: Vec<u32> = near.into_iter().map(|place| self.numbers[place as usize]).collect();
-        candidates.sort_unstable();
-        candidates
+        near.into_iter().map(|place| self.numbers[place as usize]).collect()
     }
 
     fn sketch(&self, query: &[f32]) -> Vec<u64> {
@@ -114,9 +112,9 @@ impl Sketches {
                 distances[here.len()..].fill((self.words * 64) as u16);
             }
         });
-        let near = placed(places, &distances, kernels::limit(&distances, count));
+        let near = placed(places, &distances, kernels::limit(&distances, count), count);
         // Or those that were counted were not like the others.
-        if near.len() < count.div_ceil(2) { placed(places, &distances, u16::MAX) } else { near }
+        if near.len() < count.div_ceil(2) { placed(places, &distances, u16::MAX, all) } else { near }
     }
 }
 
@@ -125,9 +123,9 @@ fn lanes(places: &Range<usize>) -> usize {
     places.len().next_multiple_of(LANES)
 }
 
-/// The places within a distance, of one range after the other.
-fn placed(places: &[Range<usize>], distances: &[u16], limit: u16) -> Vec<u32> {
-    let mut near = Vec::new();
+/// The places within a distance, of one range after the other; `count` or so.
+fn placed(places: &[Range<usize>], distances: &[u16], limit: u16, count: usize) -> Vec<u32> {
+    let mut near = Vec::with_capacity(2 * count);
     kernels::pick(distances, limit, &mut near);
     let (mut here, mut first, mut rest) = (0..0, 0, places.iter());
     near.retain_mut(|at| {
@@ -262,13 +260,15 @@ mod tests {
         for query in (0..50).map(|number| near(7 * number)) {
             let places = sketches.cells.near(&sketches.sketch(&query), COUNT);
             let searched: usize = places.iter().map(Range::len).sum();
-            assert!((6000..16_000).contains(&searched), "{searched}");
+            assert!((3000..10_000).contains(&searched), "{searched}");
             let similarities = rows.similarities(&every, &query);
             let nearest =
                 (0..len as u32).max_by(|a, b| similarities[*a as usize].total_cmp(&similarities[*b as usize]));
             let candidates = sketches.candidates(&query, COUNT, Helpers::none());
             assert!((COUNT / 2..4 * COUNT).contains(&candidates.len()), "{}", candidates.len());
-            assert!(candidates.is_sorted() && candidates.last().is_some_and(|last| (*last as usize) < len));
+            let all: std::collections::HashSet<u32> =
+                candidates.iter().copied().filter(|one| (*one as usize) < len).collect();
+            assert_eq!(all.len(), candidates.len(), "each once");
             found += usize::from(nearest.is_some_and(|nearest| candidates.contains(&nearest)));
         }
         assert!(found >= 49, "{found} of 50");

@@ -5,13 +5,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::Zoned;
 use mynah_data::{Home, Log, LogOptions};
 use mynah_registry::{Registry, RegistryOptions};
 
-use super::fingerprint::{Fingerprint, KnowledgeLook};
+use super::fingerprint::{FilesLook, Fingerprint};
 use super::{Admission, Inner, Mynah, MynahError, loading};
 use crate::encoder::Precision;
 use crate::functions::Call;
@@ -198,8 +199,8 @@ impl Builder {
         loading::ensure_base(&home, &registry)?;
         let log = Log::open_with(&home, self.log.durability(settings.durability));
         // Taken before loading: what changes meanwhile is noticed at the first reply.
-        let knowledge_look = KnowledgeLook::default();
-        let seen = Fingerprint::of(&home, &registry, &knowledge_look)?;
+        let files_look = FilesLook::default();
+        let seen = Fingerprint::of(&home, &registry, &files_look, Duration::ZERO)?;
         let chosen = self.version.as_deref().map(|version| registry.version(version)).transpose()?;
         let is_chosen = chosen.is_some();
         let (loaded, warnings) = loading::open(&home, &registry, &log, &settings, &*self.embedding, chosen.as_ref())?;
@@ -219,7 +220,7 @@ impl Builder {
             reload: self.reload,
             is_chosen: AtomicBool::new(is_chosen),
             seen: Mutex::new(seen),
-            knowledge_look,
+            files_look,
             warnings: Mutex::new(Vec::new()),
         };
         warnings.into_iter().for_each(|warning| inner.warn(warning));

@@ -1,7 +1,8 @@
 //! A cheap look at everything the loaded state was made from: has any of it changed?
 //!
-//! A few `stat` calls, so that it can be done at every reply: `knowledge/` is listed again only when one of its directories
-//! changed, and a large one is looked at once a second at most. New labels in the log would cost
+//! A few `stat` calls, so that it can be done at every reply. What a program of ours promoted or was told is seen at once; the
+//! files of a home are looked at 50 times a second at most for the replies, `knowledge/` is listed again only when one of its
+//! directories changed, and a large one is looked at once a second. New labels in the log would cost
 //! a listing; instead, every opinion that a [`super::Mynah`] takes adds a byte to `cache/labels.count`, whose length all
 //! processes compare. Deleting the cache only makes them look again.
 
@@ -33,33 +34,56 @@ pub(super) struct Fingerprint {
     pub knowledge: u64,
 }
 
-/// Files of `knowledge/` up to which they are looked at for every reply; beyond, at most every [`LOOK_EVERY`].
+/// How old what is known of the files may be for a reply: turns of one conversation are farther apart.
+const FILES_EVERY: Duration = Duration::from_millis(20);
+/// Files of `knowledge/` up to which they are looked at with the others; beyond, at most every [`KNOWLEDGE_EVERY`].
 const CHEAP_FILES: usize = 64;
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const KNOWLEDGE_EVERY: Duration = Duration::from_secs(1);
 
-/// What the knowledge looked like when it was last looked at.
+/// What the files looked like when they were last looked at.
 #[derive(Debug, Default)]
-pub(super) struct KnowledgeLook {
+pub(super) struct FilesLook {
     last: Mutex<Option<Look>>,
 }
 
 #[derive(Debug)]
 struct Look {
     at: Instant,
+    files: [Stamp; 4],
+    knowledge: KnowledgeLook,
+}
+
+#[derive(Debug)]
+struct KnowledgeLook {
+    at: Instant,
     listing: Listing,
     print: u64,
 }
 
-impl KnowledgeLook {
-    fn print(&self, directory: &Path) -> u64 {
+impl FilesLook {
+    /// The fingerprints of the files and of the knowledge, at most so old.
+    fn prints(&self, home: &Home, age: Duration) -> ([Stamp; 4], u64) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(look) = last.as_ref()
-            && look.listing.files.len() > CHEAP_FILES
-            && look.at.elapsed() < LOOK_EVERY
-        {
-            return look.print;
+        if let Some(look) = last.as_ref().filter(|look| look.at.elapsed() < age) {
+            return (look.files, look.knowledge.print);
         }
-        let known = last.take().map(|look| look.listing).filter(Listing::holds);
+        let at = Instant::now();
+        let paths = [home.functions_path(), home.examples_dir(), home.memory_path(), home.decisions_path()];
+        let files = paths.map(|path| stamp(&path));
+        let knowledge = KnowledgeLook::after(last.take().map(|look| look.knowledge), &home.knowledge_dir());
+        let print = knowledge.print;
+        *last = Some(Look { at, files, knowledge });
+        (files, print)
+    }
+}
+
+impl KnowledgeLook {
+    fn after(last: Option<Self>, directory: &Path) -> Self {
+        let is_recent = |look: &Self| look.listing.files.len() > CHEAP_FILES && look.at.elapsed() < KNOWLEDGE_EVERY;
+        let known = match last {
+            Some(look) if is_recent(&look) => return look,
+            last => last.map(|look| look.listing).filter(Listing::holds),
+        };
         let listing = known.unwrap_or_else(|| Listing::of(directory));
         // The order in which a directory is listed means nothing.
         let print = listing.files.iter().fold(0_u64, |print, path| {
@@ -67,26 +91,29 @@ impl KnowledgeLook {
             (path, stamp(path)).hash(&mut hasher);
             print.wrapping_add(hasher.finish())
         });
-        *last = Some(Look { at: Instant::now(), listing, print });
-        print
+        Self { at: Instant::now(), listing, print }
     }
 }
 
 impl Fingerprint {
     /// The present one; `None`, with a warning, when the registry cannot be read.
     pub fn take(inner: &Inner) -> Option<Self> {
-        let taken = Self::of(&inner.home, &inner.registry, &inner.knowledge_look);
+        Self::taken(inner, Duration::ZERO)
+    }
+
+    /// The same for a reply.
+    pub fn take_for_reply(inner: &Inner) -> Option<Self> {
+        Self::taken(inner, FILES_EVERY)
+    }
+
+    fn taken(inner: &Inner, age: Duration) -> Option<Self> {
+        let taken = Self::of(&inner.home, &inner.registry, &inner.files_look, age);
         taken.map_err(|error| inner.warn(Warning::from_error("cannot look for a newer version", &error))).ok()
     }
 
-    pub fn of(home: &Home, registry: &Registry, look: &KnowledgeLook) -> Result<Self, MynahError> {
-        Ok(Self {
-            journal: registry.journal_head()?,
-            labels: stamp(&count_path(home)),
-            files: [home.functions_path(), home.examples_dir(), home.memory_path(), home.decisions_path()]
-                .map(|path| stamp(&path)),
-            knowledge: look.print(&home.knowledge_dir()),
-        })
+    pub fn of(home: &Home, registry: &Registry, look: &FilesLook, age: Duration) -> Result<Self, MynahError> {
+        let (files, knowledge) = look.prints(home, age);
+        Ok(Self { journal: registry.journal_head()?, labels: stamp(&count_path(home)), files, knowledge })
     }
 }
 

@@ -156,6 +156,11 @@ fn questions_are_answered_from_the_knowledge_with_its_source() {
     assert_eq!(reply.why.passage.expect("a passage").line, 7);
 }
 
+/// As long as a person takes at least, and the files of a home are not looked at again for.
+fn pause() {
+    std::thread::sleep(std::time::Duration::from_millis(25));
+}
+
 #[test]
 fn a_file_edited_inside_the_knowledge_is_noticed_at_the_next_turn() {
     let home = home();
@@ -166,9 +171,11 @@ fn a_file_edited_inside_the_knowledge_is_noticed_at_the_next_turn() {
     let ask = "where does the old pear tree stand?";
     assert!(session.respond(ask).expect("replied").text.contains("behind the shed"));
     std::fs::write(&path, "# Trees\nThe old pear tree stands beside the well at the gate.\n").expect("written");
+    pause();
     let reply = session.respond(ask).expect("replied");
     assert_eq!(reply.text, "The old pear tree stands beside the well at the gate. (garden/trees.md, Trees)");
     std::fs::remove_file(&path).expect("removed");
+    pause();
     assert!(!session.respond(ask).expect("replied").text.contains("pear"));
 }
 
@@ -560,9 +567,11 @@ fn changed_files_are_noticed_and_broken_ones_leave_what_was_there() {
     let mynah = open(&home);
     let mut session = mynah.session().expect("started");
     std::fs::write(home.path().join("functions.json"), "[{").expect("written");
+    pause();
     assert_eq!(session.respond("wake me at seven").expect("replied").text, "Alarm set for 07:00.");
     assert_eq!(mynah.take_warnings().len(), 1);
     std::fs::write(home.path().join("functions.json"), FUNCTIONS.replace("Alarm set", "Bell set")).expect("written");
+    assert!(mynah.refresh());
     assert_eq!(session.respond("wake me at seven").expect("replied").text, "Bell set for 07:00.");
     assert!(
         Mynah::builder(home.path())

@@ -24,8 +24,8 @@ const CELL_ROWS: usize = 32;
 /// The most cells: every row is compared with all of them once, and every query.
 const MOST: usize = 8192;
 /// Rows that are looked at, at least, and at least one in so many.
-const SEARCHED: usize = 12_288;
-const SEARCHED_OF: usize = 8;
+const SEARCHED: usize = 6144;
+const SEARCHED_OF: usize = 16;
 /// Sampled rows by which a centre is moved, about.
 const SAMPLE: usize = 16;
 /// A row is compared with the centres whose sketches differ in so many bits a word more than the one that differs least.

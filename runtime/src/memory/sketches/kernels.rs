@@ -149,7 +149,7 @@ pub(super) fn ask_for(words: &[u64]) {
 pub(super) fn limit(distances: &[u16], count: usize) -> u16 {
     /// Neighbours count apart, so that none waits for the one before.
     const COUNTERS: usize = 4;
-    const MANY: usize = 6144;
+    const MANY: usize = 2048;
     let step = (distances.len() / MANY).clamp(1, 8);
     let most = distances.iter().fold(0, |most, distance| most.max(*distance));
     let mut counts = vec![[0_u32; COUNTERS]; usize::from(most) + 1];
