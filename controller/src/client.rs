@@ -3,6 +3,9 @@
 //! `service.json` names address, token and process. A file whose service does not answer to its token is left over from a
 //! killed process and ignored: the command then does the work itself.
 
+pub mod pinned;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,12 +32,40 @@ pub struct ServiceFile {
     pub token: String,
     /// The process.
     pub pid: u32,
+    /// The SHA-256 of its certificate, where it speaks TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
 }
 
 impl ServiceFile {
     /// Where the file is.
     pub fn path(home: &Home) -> PathBuf {
         home.root().join("service.json")
+    }
+
+    /// Where it answers this machine, such as `http://127.0.0.1:7878`.
+    pub fn url(&self) -> String {
+        let scheme = if self.certificate.is_some() { "https" } else { "http" };
+        let address = self.address.parse::<SocketAddr>().ok().map(|mut address| {
+            // Listening on all addresses is no address to ask.
+            match address.ip() {
+                IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+                IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+                _ => {}
+            }
+            address.to_string()
+        });
+        format!("{scheme}://{}", address.unwrap_or_else(|| self.address.clone()))
+    }
+
+    /// What asks it.
+    ///
+    /// # Errors
+    /// When the system has no room for a connection.
+    pub fn http(&self) -> anyhow::Result<reqwest::Client> {
+        // Without a certificate none is taken, and those of the system are not looked for.
+        let tls = pinned::only(self.certificate.as_deref().unwrap_or_default())?;
+        Ok(reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls).build()?)
     }
 }
 
@@ -49,10 +80,10 @@ impl Client {
     /// Connects when `service.json` names a service that answers.
     pub fn connect(home: &Home) -> Option<Self> {
         let file: ServiceFile = serde_json::from_slice(&std::fs::read(ServiceFile::path(home)).ok()?).ok()?;
-        let http = reqwest::Client::builder().no_proxy().build().ok()?;
+        let http = file.http().ok()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
         let client = Self { file, http, runtime };
-        let status = client.http.get(client.url("/status")).bearer_auth(&client.file.token).timeout(ALIVE_WITHIN);
+        let status = client.http.get(client.at("/status")).bearer_auth(&client.file.token).timeout(ALIVE_WITHIN);
         let alive =
             client.runtime.block_on(async { status.send().await.is_ok_and(|response| response.status().is_success()) });
         alive.then_some(client)
@@ -61,6 +92,11 @@ impl Client {
     /// Host and port.
     pub fn address(&self) -> &str {
         &self.file.address
+    }
+
+    /// Where the service answers, such as `http://127.0.0.1:7878`.
+    pub fn url(&self) -> String {
+        self.file.url()
     }
 
     /// The service's process.
@@ -120,7 +156,7 @@ impl Client {
     /// # Errors
     /// What the service answers.
     pub fn job(&self, id: &str) -> anyhow::Result<Job> {
-        self.send(self.http.get(self.url(&format!("/jobs/{id}"))))
+        self.send(self.http.get(self.at(&format!("/jobs/{id}"))))
     }
 
     /// Stops a job; one at work ends within a second.
@@ -136,7 +172,7 @@ impl Client {
     /// # Errors
     /// What the service answers.
     pub fn status(&self) -> anyhow::Result<ServiceStatus> {
-        self.send(self.http.get(self.url("/status")))
+        self.send(self.http.get(self.at("/status")))
     }
 
     /// What the service waits for, watches and tries.
@@ -144,15 +180,15 @@ impl Client {
     /// # Errors
     /// What the service answers.
     pub fn control(&self) -> anyhow::Result<Value> {
-        self.send(self.http.get(self.url("/control")))
+        self.send(self.http.get(self.at("/control")))
     }
 
-    fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.file.address)
+    fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.file.url())
     }
 
     fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> anyhow::Result<T> {
-        self.send(self.http.post(self.url(path)).json(body))
+        self.send(self.http.post(self.at(path)).json(body))
     }
 
     fn send<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> anyhow::Result<T> {

@@ -14,6 +14,7 @@ use crate::environment::Environment;
 use crate::priority::Priority;
 use crate::rollout::RolloutSettings;
 use crate::service::logging::LogFormat;
+use crate::service::telemetry::TelemetrySettings;
 
 pub use merge::{ConfigError, Flag, nearest};
 
@@ -83,6 +84,8 @@ pub struct ServiceSettings {
     pub log_format: LogFormat,
     /// Who is told of promotions, refusals and rollbacks.
     pub webhooks: WebhookSettings,
+    /// Where traces go.
+    pub telemetry: TelemetrySettings,
 }
 
 impl Default for ServiceSettings {
@@ -110,6 +113,7 @@ impl Default for ServiceSettings {
             request_seconds: 30,
             log_format: LogFormat::Text,
             webhooks: WebhookSettings::default(),
+            telemetry: TelemetrySettings::default(),
         }
     }
 }

@@ -53,7 +53,7 @@ pub fn run(context: &Context) -> anyhow::Result<Exit> {
             "log": {"sessions": sessions, "interactions": turns, "corrections": corrections, "broken_lines": broken},
             "new": {"examples": new.examples, "answers": new.answers},
             "service": service.as_ref().zip(client.as_ref()).map(|(service, client)| json!({
-                "address": client.address(), "pid": client.pid(), "training": service.training, "open_sessions": service.open_sessions,
+                "address": client.address(), "url": client.url(), "pid": client.pid(), "training": service.training, "open_sessions": service.open_sessions,
             })),
             "control": control,
             "pin": pinned,
@@ -99,8 +99,8 @@ pub fn run(context: &Context) -> anyhow::Result<Exit> {
             (Some(service), Some(client)) => {
                 let doing = if service.training { "training" } else { "idle" };
                 format!(
-                    "http://{} (process {}), {doing}, {}",
-                    client.address(),
+                    "{} (process {}), {doing}, {}",
+                    client.url(),
                     client.pid(),
                     count(service.open_sessions, "open session")
                 )

@@ -87,9 +87,9 @@ fn status(context: &Context, path: &Path) -> anyhow::Result<Exit> {
     let active = active
         .map_or_else(|_| "unknown".to_owned(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     let client = Client::connect(&context.home);
-    let address = client.as_ref().map(Client::address);
+    let (address, url) = client.as_ref().map(|client| (client.address(), client.url())).unzip();
     if context.output.json {
-        let value = json!({"installed": installed, "unit": path, "systemd": active, "address": address});
+        let value = json!({"installed": installed, "unit": path, "systemd": active, "address": address, "url": url});
         context.output.value(&value)?;
         return Ok(Exit::Done);
     }
@@ -99,8 +99,8 @@ fn status(context: &Context, path: &Path) -> anyhow::Result<Exit> {
         "not installed; `mynah service install` does it".to_owned()
     };
     context.output.line(state)?;
-    context.output.line(match address {
-        Some(address) => format!("answering on http://{address}"),
+    context.output.line(match url {
+        Some(url) => format!("answering on {url}"),
         None => "nothing answers for this home".to_owned(),
     })?;
     Ok(Exit::Done)

@@ -266,7 +266,8 @@ mod tests {
         assert_eq!((&first.admin, &first.read), (&second.admin, &second.read));
         let file = ServiceFile::path(&home);
         for _ in 0..2 {
-            write(&file, &ServiceFile { address: "127.0.0.1:1".into(), token: "t".into(), pid: 1 }).unwrap();
+            write(&file, &ServiceFile { address: "127.0.0.1:1".into(), token: "t".into(), pid: 1, certificate: None })
+                .unwrap();
         }
         for path in [Tokens::admin_path(&home), Tokens::read_path(&home), file] {
             assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "{}", path.display());

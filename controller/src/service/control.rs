@@ -418,6 +418,9 @@ impl Drop for Over<'_> {
         if service.jobs.get(job).is_some_and(|job| job.state == JobState::Running) {
             service.jobs.end(job, JobState::Failed, |job| job.error = Some("the service lost sight of it".to_owned()));
         }
+        if let Some(job) = service.jobs.get(job) {
+            service.interface.telemetry.learned(&job);
+        }
         service.dirty.store(true, Ordering::Release);
         service.training.store(service.jobs.running().is_some(), Ordering::Release);
         service.wake.notify_one();

@@ -10,6 +10,7 @@ use super::access::Tokens;
 use super::limits::{Places, Rate};
 use super::metrics::Metrics;
 use super::openai;
+use super::telemetry::Telemetry;
 use crate::commands::Context;
 
 /// Tokens, limits, figures and what OpenAI's endpoints remember.
@@ -24,6 +25,8 @@ pub struct Interface {
     pub places: Places,
     /// What is counted.
     pub metrics: Metrics,
+    /// Where spans go.
+    pub telemetry: Telemetry,
     /// The OpenAPI document, once somebody wanted it.
     pub document: OnceLock<Value>,
     /// What OpenAI's endpoints remember.
@@ -45,6 +48,7 @@ impl Interface {
             rate: Rate::new(settings.requests_per_second),
             places: Places::new(settings.max_requests),
             metrics: Metrics::new()?,
+            telemetry: Telemetry::new(&settings.telemetry, settings.tls_certificate.is_some())?,
             document: OnceLock::new(),
             openai: openai::Memory::default(),
             warmed: AtomicBool::new(false),

@@ -22,6 +22,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::routes::Peer;
+use crate::client::pinned::fingerprint;
 use crate::failure::hinted;
 
 /// How long the head of a request, and a handshake, may take; and how long a connection may be idle.
@@ -33,16 +34,20 @@ const MAX_CONNECTIONS: usize = 1024;
 /// The pause after an accept that failed for want of file descriptors.
 const BREATHE: Duration = Duration::from_millis(50);
 
+/// TLS, and the fingerprint of the certificate that is shown.
+pub type Tls = (TlsAcceptor, String);
+
 /// TLS with a certificate and its key, both PEM.
 ///
 /// # Errors
 /// When a file cannot be read or the two do not go together.
-pub fn tls(certificate: &Path, key: &Path) -> anyhow::Result<TlsAcceptor> {
+pub fn tls(certificate: &Path, key: &Path) -> anyhow::Result<Tls> {
     let hint = "tls_certificate and tls_key in [service] name PEM files: a certificate (chain) and its private key";
     let wrong = |path: &Path, error: &dyn std::fmt::Display| hinted(format!("{}: {error}", path.display()), hint);
     let open = |path: &Path| File::open(path).map(BufReader::new).map_err(|error| wrong(path, &error));
     let chain: Result<Vec<CertificateDer<'static>>, _> = CertificateDer::pem_reader_iter(open(certificate)?).collect();
     let chain = chain.map_err(|error| wrong(certificate, &error))?;
+    let fingerprint = chain.first().map(fingerprint).unwrap_or_default();
     let private = PrivateKeyDer::from_pem_reader(open(key)?).map_err(|error| wrong(key, &error))?;
     let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -50,7 +55,7 @@ pub fn tls(certificate: &Path, key: &Path) -> anyhow::Result<TlsAcceptor> {
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, private))
         .map_err(|error| wrong(certificate, &error))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    Ok((TlsAcceptor::from(Arc::new(config)), fingerprint))
 }
 
 /// Serves until `stop` says so and every request under way has its reply.

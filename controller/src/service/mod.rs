@@ -24,6 +24,7 @@ mod routes;
 mod schedule;
 mod serve;
 mod signature;
+pub mod telemetry;
 mod trial;
 mod versions;
 mod webhooks;

@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use axum::{Json, Router};
 use mynah_data::{Format, ImportOptions, SessionSummary};
+use opentelemetry::context::FutureExt;
 use serde_json::{Map, Value};
 
 use super::access::{self, Scope};
@@ -21,6 +22,7 @@ use super::endpoints::{self, Body, Limit, Name, OptionalBody};
 use super::jobs::{Job, JobList};
 use super::metrics::Snapshot;
 use super::problem::{Code, Problem, ServiceError, in_openai_form};
+use super::telemetry::{self, Generation};
 use super::wire::{
     Accepted, ChatRequest, ControlBody, Done, FeedbackRequest, FineTuneRequest, FunctionBody, FunctionList,
     GenerateRequest, Generated, Ready, ServiceStatus, SessionBody, SessionDetail, SessionList, TrainingExample,
@@ -72,6 +74,9 @@ async fn attended(State(service): Of, mut request: Request, next: Next) -> Respo
     let scope = service.interface.tokens.scope(header);
     request.extensions_mut().insert(scope);
     let interface = &service.interface;
+    let known_method = matches!(method.as_str(), "GET" | "POST" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "PATCH");
+    let method = if known_method { method.as_str() } else { "_OTHER" };
+    let span = interface.telemetry.request(method, &route, &path, request.headers());
     let checked = access::check_origin(request.headers(), &interface.hosts)
         .and_then(|()| interface.rate.check((peer, scope)))
         // Whether the process lives can be asked however busy it is.
@@ -79,23 +84,26 @@ async fn attended(State(service): Of, mut request: Request, next: Next) -> Respo
     let limit = Duration::from_secs(service.context.settings.service.request_seconds.max(1));
     let response = match checked {
         Err(error) => error.into_response(),
-        Ok(_place) => match tokio::time::timeout(limit, next.run(request)).await {
-            Ok(response) => response,
-            Err(_) => {
-                ServiceError::refused(Code::TimedOut, format!("the request took longer than {} s", limit.as_secs()))
-                    .into_response()
+        Ok(_place) => {
+            match tokio::time::timeout(limit, next.run(request).with_context(span.clone().unwrap_or_default())).await {
+                Ok(response) => response,
+                Err(_) => {
+                    ServiceError::refused(Code::TimedOut, format!("the request took longer than {} s", limit.as_secs()))
+                        .into_response()
+                }
             }
-        },
+        }
     };
     let status = response.status();
-    let known_method = matches!(method.as_str(), "GET" | "POST" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "PATCH");
-    let method = if known_method { method.as_str() } else { "_OTHER" };
     interface.metrics.request(method, &route, status.as_u16(), started.elapsed());
     // The route, not the path: ids and texts stay out of the log, and so do headers.
     tracing::debug!(method, route, status = status.as_u16(), ms = started.elapsed().as_millis(), "request");
     let problem = response.extensions().get::<Problem>();
     if let Some(problem) = problem {
         interface.metrics.refused(problem.code.as_str());
+    }
+    if let Some(span) = span {
+        telemetry::answered(&span, status, problem.map(|problem| problem.code.as_str()));
     }
     match problem {
         Some(problem) if path.starts_with("/v1/") => in_openai_form(problem),
@@ -154,8 +162,21 @@ pub(super) async fn status(State(service): Of) -> Answer<ServiceStatus> {
 }
 
 pub(super) async fn chat(State(service): Of, Body(request): Body<ChatRequest>) -> Answer<Reply> {
+    let asked = SystemTime::now();
     let reply = service.blocking(move |service| service.chat(request)).await?;
     service.interface.metrics.reply(&reply.kind, &reply.source);
+    service.interface.telemetry.generated(
+        asked,
+        &Generation {
+            operation: "chat",
+            version: reply.version.as_deref(),
+            conversation: Some(&reply.session),
+            response: Some(&reply.interaction),
+            finish_reason: Some(if reply.calls.is_empty() { "stop" } else { "tool_calls" }),
+            reply: Some((&reply.kind, &reply.source, reply.confidence)),
+            ..Generation::default()
+        },
+    );
     Ok(Json(reply))
 }
 
@@ -171,8 +192,19 @@ pub(super) async fn generate(State(service): Of, Body(request): Body<GenerateReq
             version: reply.version,
         })
     };
+    let asked = SystemTime::now();
     let reply = service.blocking(answer).await?;
     service.interface.metrics.reply(&reply.kind, &reply.source);
+    service.interface.telemetry.generated(
+        asked,
+        &Generation {
+            operation: "text_completion",
+            version: reply.version.as_deref(),
+            finish_reason: Some("stop"),
+            reply: Some((&reply.kind, &reply.source, reply.confidence)),
+            ..Generation::default()
+        },
+    );
     Ok(Json(reply))
 }
 

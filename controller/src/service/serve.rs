@@ -10,11 +10,11 @@ use mynah_data::Error as DataError;
 use mynah_runtime::Mynah;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
 
 use super::access::Tokens;
 use super::decide::decide;
 use super::interface::Interface;
+use super::listen::Tls;
 use super::schedule::Clock;
 use super::{Service, access, listen, lock, logging, routes, webhooks};
 use crate::allocator;
@@ -139,7 +139,7 @@ pub fn check_settings(context: &Context) -> anyhow::Result<()> {
 /// What the settings say about listening, checked.
 struct Address {
     address: SocketAddr,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Tls>,
 }
 
 fn address(context: &Context) -> anyhow::Result<Address> {
@@ -193,7 +193,8 @@ async fn once(
     let listener = listener.into_std()?;
     let kept = TcpListener::from_std(listener.try_clone()?)?;
     let listener = TcpListener::from_std(listener)?;
-    announce(context, &service, &listener.local_addr()?.to_string(), tls.is_some())?;
+    let (tls, certificate) = tls.unzip();
+    announce(context, &service, &listener.local_addr()?.to_string(), certificate)?;
 
     let (stop, stopped) = watch::channel(false);
     let server = tokio::spawn(listen::serve(listener, tls, routes::router(service.clone()), stopped));
@@ -215,6 +216,7 @@ async fn once(
         let _ = tokio::time::timeout(DRAIN, server).await;
         // Whatever still works for it ends; the next one has its conversations and jobs.
         service.stopping.store(true, Ordering::Release);
+        send_telemetry(&service).await;
         return Ok((ended?, Life { service, listener: Some(kept) }));
     }
     service.stopping.store(true, Ordering::Release);
@@ -235,15 +237,26 @@ async fn once(
         Ok(())
     };
     let _ = service.blocking(commit).await;
+    send_telemetry(&service).await;
     Ok((ended?, Life { service, listener: None }))
 }
 
+/// Sends what a collector has not got yet.
+async fn send_telemetry(service: &Arc<Service>) {
+    let send = |service: &Service| {
+        service.interface.telemetry.stop();
+        Ok(())
+    };
+    let _ = service.blocking(send).await;
+}
+
 /// Says where the service is: to programs in service.json, to people on standard output.
-fn announce(context: &Context, service: &Service, address: &str, tls: bool) -> anyhow::Result<()> {
+fn announce(context: &Context, service: &Service, address: &str, certificate: Option<String>) -> anyhow::Result<()> {
     let path = ServiceFile::path(&context.home);
     let token = service.interface.tokens.admin().to_owned();
-    access::write(&path, &ServiceFile { address: address.to_owned(), token, pid: std::process::id() })?;
-    let scheme = if tls { "https" } else { "http" };
+    let scheme = if certificate.is_some() { "https" } else { "http" };
+    let file = ServiceFile { address: address.to_owned(), token, pid: std::process::id(), certificate };
+    access::write(&path, &file)?;
     context.output.line(match context.output.json {
         true => serde_json::json!({"address": address, "scheme": scheme, "pid": std::process::id()}).to_string(),
         false => {

@@ -18,4 +18,5 @@ mod service_api;
 mod service_home;
 mod service_openai;
 mod service_operation;
+mod service_telemetry;
 mod whole_loop;

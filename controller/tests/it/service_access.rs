@@ -139,6 +139,20 @@ fn with_a_certificate_it_speaks_tls() {
     let body = answer.body_mut().read_to_string().unwrap();
     assert!(body.contains("\"production\":\"v1\""), "{body}");
     assert_ne!(service.get("/livez").status, 200, "nothing is answered in the clear");
+
+    let status = home.json(&["status"]);
+    assert_eq!(status["service"]["url"], format!("https://{}", service.address), "commands ask it too: {status}");
+    let talk = home.run_with(&["chat"], b"play abba\n");
+    assert_eq!(talk.status.code(), Some(0), "{}", errors(&talk));
+    // Another certificate at the address is another service, and learns no token.
+    let file = home.path().join("service.json");
+    let named = std::fs::read_to_string(&file).unwrap();
+    let mut other: serde_json::Value = serde_json::from_str(&named).unwrap();
+    other["certificate"] = "00".repeat(32).into();
+    std::fs::write(&file, other.to_string()).unwrap();
+    assert!(home.json(&["status"])["service"].is_null());
+    std::fs::write(&file, named).unwrap();
+    assert_eq!(service.stop(), Some(0));
 }
 
 /// A request of which only half of the body comes.

@@ -2,27 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::home::{TestHome, errors, functions, text};
-use crate::service_home::Running;
-
-/// How long a test waits for what has to come.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(started.elapsed() < PATIENCE, "it never came");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
+use crate::service_home::{PATIENCE, Running, receiver, until};
 
 #[test]
 fn one_command_serves_a_fresh_home() {
@@ -142,43 +126,12 @@ fn sighup_moves_the_service_only_where_it_can_listen() {
     assert_eq!(service.stop(), Some(0));
 }
 
-/// Takes what a webhook sends and answers with these statuses, one after the other.
-fn receiver(statuses: &'static [u16]) -> (String, mpsc::Receiver<(String, String)>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/hook", listener.local_addr().unwrap());
-    let (sender, received) = mpsc::channel();
-    std::thread::spawn(move || {
-        for status in statuses {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut text = String::new();
-            let mut buffer = [0; 4096];
-            let complete = |text: &str| {
-                text.split_once("\r\n\r\n").is_some_and(|(head, body)| {
-                    let length = head
-                        .lines()
-                        .find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse::<usize>().ok());
-                    body.len() >= length.unwrap_or_default()
-                })
-            };
-            while !complete(&text) {
-                let count = stream.read(&mut buffer).unwrap();
-                text.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
-            }
-            write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
-            let (head, body) = text.split_once("\r\n\r\n").unwrap();
-            if sender.send((head.to_lowercase(), body.to_owned())).is_err() {
-                return;
-            }
-        }
-    });
-    (url, received)
-}
-
 #[test]
 fn a_webhook_is_told_signed_and_again_after_a_failure() {
     let home = TestHome::trained();
     home.second_version();
-    let (url, received) = receiver(&[500, 204, 204]);
+    let (address, received) = receiver(&[500, 204, 204]);
+    let url = format!("{address}/hook");
     let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     home.write("hook.secret", secret.as_bytes());
     let file = home.path().join("hook.secret");
@@ -191,7 +144,7 @@ fn a_webhook_is_told_signed_and_again_after_a_failure() {
     let (first, body) = received.recv_timeout(PATIENCE).unwrap();
     let (again, same) = received.recv_timeout(PATIENCE).unwrap();
     assert_eq!(body, same);
-    let news: Value = serde_json::from_str(&body).unwrap();
+    let news: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!((&news["type"], &news["data"]["version"]), (&json!("version.rolled_back"), &json!("v1")));
     assert_eq!(news["data"]["reason"], "worse");
     let header = |head: &str, name: &str| {
@@ -203,7 +156,7 @@ fn a_webhook_is_told_signed_and_again_after_a_failure() {
     let promoted = service.send("POST", "/versions/v2/promote", &(service.bearer() + tag), b"");
     assert_eq!(promoted.status, 200, "{}", promoted.text);
     let (_, body) = received.recv_timeout(PATIENCE).unwrap();
-    assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["type"], "version.promoted");
+    assert_eq!(serde_json::from_slice::<Value>(&body).unwrap()["type"], "version.promoted");
     until(|| {
         let figures = service.get("/metrics").text;
         figures.contains("mynah_webhook_deliveries_total{outcome=\"delivered\"} 2").then_some(())

@@ -1,6 +1,7 @@
 //! OpenAI's embeddings: the model's own, of texts or of token ids.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::Json;
 use axum::extract::State;
@@ -13,6 +14,7 @@ use super::{ANY, MAX_TOKENS, check_model};
 use crate::service::Service;
 use crate::service::endpoints::Body;
 use crate::service::problem::ServiceError;
+use crate::service::telemetry::Generation;
 
 /// Inputs of one request, as OpenAI has it.
 const MAX_INPUTS: usize = 2048;
@@ -21,7 +23,15 @@ pub(in crate::service) async fn embeddings(
     State(service): State<Arc<Service>>,
     Body(request): Body<EmbeddingsRequest>,
 ) -> Result<Json<Embeddings>, ServiceError> {
-    service.blocking(move |service| embedded(service, request)).await.map(Json)
+    let asked = SystemTime::now();
+    let embeddings = service.blocking(move |service| embedded(service, request)).await?;
+    let tokens = (Some(embeddings.usage.prompt_tokens), None);
+    let version = Some(embeddings.model.as_str());
+    service
+        .interface
+        .telemetry
+        .generated(asked, &Generation { operation: "embeddings", version, tokens, ..Generation::default() });
+    Ok(Json(embeddings))
 }
 
 fn embedded(service: &Service, request: EmbeddingsRequest) -> Result<Embeddings, ServiceError> {

@@ -10,6 +10,7 @@ mod stream;
 mod wire;
 
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use axum::Json;
 use axum::extract::State;
@@ -23,6 +24,7 @@ use sha2::{Digest, Sha256};
 
 use super::endpoints::{Body, Name};
 use super::problem::ServiceError;
+use super::telemetry::Generation;
 use super::{Open, Service, lock, unanswered};
 use crate::conversation::Reply;
 
@@ -77,8 +79,10 @@ pub(super) async fn chat_completions(
 ) -> Result<Response, ServiceError> {
     let streams = request.stream.unwrap_or_default();
     let with_usage = request.stream_options.and_then(|options| options.include_usage).unwrap_or_default();
+    let asked = SystemTime::now();
     let completion = service.blocking(move |service| completed(service, &request)).await?;
     service.interface.metrics.reply(&completion.mynah.kind, &completion.mynah.source);
+    service.interface.telemetry.generated(asked, &generation(&completion));
     Ok(match streams {
         false => Json(completion).into_response(),
         true => {
@@ -89,6 +93,19 @@ pub(super) async fn chat_completions(
             (headers, events(&completion, with_usage)).into_response()
         }
     })
+}
+
+fn generation(completion: &ChatCompletion) -> Generation<'_> {
+    let Beyond { session, kind, source, confidence, version, .. } = &completion.mynah;
+    Generation {
+        operation: "chat",
+        version: version.as_deref(),
+        conversation: session.as_deref(),
+        response: Some(&completion.id),
+        finish_reason: completion.choices.first().map(|choice| choice.finish_reason),
+        tokens: (Some(completion.usage.prompt_tokens), Some(completion.usage.completion_tokens)),
+        reply: Some((kind, source, *confidence)),
+    }
 }
 
 /// What `model` may be.

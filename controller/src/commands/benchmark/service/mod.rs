@@ -187,17 +187,18 @@ impl Running {
         }
         let read = std::fs::read(ServiceFile::path(home));
         let file = read.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let http = reqwest::Client::builder().no_proxy().build()?;
+        let file: Option<ServiceFile> = file;
         let Some(file) = file else {
             let _ = child.kill();
             let _ = child.wait();
             return Err(hinted("the service did not start", "`mynah serve` says why"));
         };
+        let http = file.http()?;
         Ok(Self { child, file, http })
     }
 
     fn asker(&self) -> Asker {
-        Asker { http: self.http.clone(), address: self.file.address.clone(), token: self.file.token.clone() }
+        Asker { http: self.http.clone(), url: self.file.url(), token: self.file.token.clone() }
     }
 
     /// The memory of the service in megabytes, where the system tells.
@@ -217,13 +218,13 @@ impl Drop for Running {
 #[derive(Clone)]
 struct Asker {
     http: reqwest::Client,
-    address: String,
+    url: String,
     token: String,
 }
 
 impl Asker {
     async fn post(&self, path: &str, body: Value) -> Result<Value, String> {
-        let request = self.http.post(format!("http://{}{path}", self.address)).bearer_auth(&self.token).json(&body);
+        let request = self.http.post(format!("{}{path}", self.url)).bearer_auth(&self.token).json(&body);
         let answer = request.send().await.map_err(|error| error.to_string())?;
         let status = answer.status();
         let body: Value = answer.json().await.map_err(|error| error.to_string())?;
@@ -231,7 +232,7 @@ impl Asker {
     }
 
     async fn get(&self, path: &str) -> Result<Value, String> {
-        let request = self.http.get(format!("http://{}{path}", self.address)).bearer_auth(&self.token);
+        let request = self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.token);
         let answer = request.send().await.map_err(|error| error.to_string())?;
         answer.json().await.map_err(|error| error.to_string())
     }
