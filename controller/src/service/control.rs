@@ -88,14 +88,20 @@ impl Control {
 }
 
 impl Service {
-    /// Loads promoted versions and changed files as they come, so that no reply has to. Returns when the service stops.
+    /// Loads promoted versions and changed files as they come, so that no reply has to, and does what is given to
+    /// [`Service::loading`]. Returns when the service stops.
     pub(super) fn keep_fresh(&self) {
+        let Some(to_load) = lock(&self.to_load).take() else { return };
         while !self.stopping.load(Ordering::Acquire) {
             // Not opened yet: then there is nothing to be kept fresh, and the first request does not wait for this lock.
             let assistant = lock(&self.assistant).clone();
             assistant.into_iter().chain(self.trial.canary()).for_each(|assistant| assistant.refresh());
-            std::thread::sleep(FRESH_EVERY);
+            let next = Instant::now() + FRESH_EVERY;
+            while let Ok(load) = to_load.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                load(self);
+            }
         }
+        to_load.try_iter().for_each(|load| load(self));
     }
 
     /// What the service waits for, watches and tries, as `GET /control` shows it.

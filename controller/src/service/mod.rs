@@ -32,8 +32,9 @@ pub mod wire;
 mod workers;
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 use jiff::Timestamp;
 use mynah_data::Log;
@@ -57,6 +58,9 @@ struct Open {
     last: Timestamp,
 }
 
+/// Work for the thread that loads.
+type Load = Box<dyn FnOnce(&Service) + Send>;
+
 /// The service's own state.
 pub struct Service {
     context: Context,
@@ -77,11 +81,15 @@ pub struct Service {
     tried_until: Mutex<Option<Timestamp>>,
     last_activity: Mutex<Option<Timestamp>>,
     wake: tokio::sync::Notify,
+    loads: mpsc::Sender<Load>,
+    /// Taken by [`Service::keep_fresh`].
+    to_load: Mutex<Option<mpsc::Receiver<Load>>>,
 }
 
 impl Service {
     /// With other settings, `before` goes on: its conversations and its jobs.
     fn new(context: Context, interface: Interface, before: Option<&Self>) -> anyhow::Result<Self> {
+        let (loads, to_load) = mpsc::channel();
         Ok(Self {
             jobs: match before {
                 Some(before) => before.jobs.clone(),
@@ -102,6 +110,8 @@ impl Service {
             tried_until: Mutex::default(),
             last_activity: Mutex::default(),
             wake: tokio::sync::Notify::new(),
+            loads,
+            to_load: Mutex::new(Some(to_load)),
         })
     }
 
@@ -115,6 +125,26 @@ impl Service {
         work.unwrap_or_else(|error| {
             Err(ServiceError::Internal { message: format!("the request failed: {error}"), hint: None })
         })
+    }
+
+    /// Runs work that makes anew what replies are made from, on the one thread that does so. On any thread, each would keep
+    /// room for as much.
+    async fn loading<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, ServiceError> + Send + 'static,
+    ) -> Result<T, ServiceError> {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let load: Load = Box::new(move |service| {
+            let done = catch_unwind(AssertUnwindSafe(|| work(service))).unwrap_or_else(|_| {
+                Err(ServiceError::Internal { message: "the request failed".to_owned(), hint: None })
+            });
+            let _ = answer.send(done);
+        });
+        if let Err(mpsc::SendError(load)) = self.loads.send(load) {
+            // The thread has ended already, since the service is about to.
+            self.blocking(move |service| Ok(load(service))).await?;
+        }
+        answered.await.unwrap_or(Err(ServiceError::Stopping))
     }
 
     /// The log as the assistant has it, which remembers what it has read; before there is one, as anybody would open it.

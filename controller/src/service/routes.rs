@@ -214,7 +214,7 @@ pub(super) async fn feedback(State(service): Of, Body(request): Body<FeedbackReq
         (None, Some(mynah_data::Rating::Up)) => "up",
         (None, _) => "down",
     };
-    service.blocking(move |service| service.feedback(request)).await?;
+    service.loading(move |service| service.feedback(request)).await?;
     service.interface.metrics.feedback(opinion);
     Ok(Json(Done::new("noted")))
 }

@@ -322,6 +322,22 @@ enum Signal {
     Again,
 }
 
+/// Does what a signal asks for; the end, when that is what it asks for.
+async fn hear(signal: Signal, service: &Service, again: &Again<'_>, next: &mut Option<Box<Next>>) -> Option<Ended> {
+    match signal {
+        Signal::Stop => return Some(Ended::Stopped),
+        Signal::Again => match Next::read(again, &service.context, next).await {
+            Ok(read) => {
+                tracing::info!("the settings were read again");
+                *next = Some(read);
+            }
+            // What cannot be used leaves what was there.
+            Err(error) => tracing::error!("the settings stay as they were: {error:#}"),
+        },
+    }
+    None
+}
+
 async fn tick_until_signalled(
     service: &Arc<Service>,
     clock: &mut Clock,
@@ -335,17 +351,21 @@ async fn tick_until_signalled(
         service.control.schedule(clock.last_due(Timestamp::now()));
         // Feedback and finished jobs wake the loop, and both change what is new.
         let due = refreshed.is_none_or(|at| at.elapsed() >= REFRESH_EVERY);
-        let _ = service
-            .blocking(move |service| {
-                let may_look = service.control.may_look();
-                if due
-                    || (may_look && (service.trial.rollout().is_some() || service.dirty.swap(false, Ordering::AcqRel)))
-                {
-                    service.refresh();
-                }
-                Ok(())
-            })
-            .await;
+        let look = service.loading(move |service| {
+            let may_look = service.control.may_look();
+            if due || (may_look && (service.trial.rollout().is_some() || service.dirty.swap(false, Ordering::AcqRel))) {
+                service.refresh();
+            }
+            Ok(())
+        });
+        // Loading may take long where much is remembered, and a signal does not wait for it.
+        tokio::select! {
+            _ = look => {}
+            signal = signals.next() => match hear(signal?, service, again, &mut next).await {
+                Some(ended) => return Ok(ended),
+                None => continue,
+            },
+        }
         if due {
             refreshed = Some(Instant::now());
         }
@@ -358,17 +378,11 @@ async fn tick_until_signalled(
             service.carry_out(action, now);
         }
         tokio::select! {
-            signal = signals.next() => match signal? {
-                Signal::Stop => return Ok(Ended::Stopped),
-                Signal::Again => match Next::read(again, &service.context, &mut next).await {
-                    Ok(read) => {
-                        tracing::info!("the settings were read again");
-                        next = Some(read);
-                    }
-                    // What cannot be used leaves what was there.
-                    Err(error) => tracing::error!("the settings stay as they were: {error:#}"),
-                },
-            },
+            signal = signals.next() => {
+                if let Some(ended) = hear(signal?, service, again, &mut next).await {
+                    return Ok(ended);
+                }
+            }
             () = service.wake.notified() => {}
             () = tokio::time::sleep(TICK) => {}
         }
