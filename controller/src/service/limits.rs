@@ -1,13 +1,16 @@
 //! How much may be asked for: requests a second for each client, requests at work at a time.
 //!
-//! The rate is that of the generic cell rate algorithm (ITU-T I.371): a client's theoretical arrival time moves on by one
-//! interval a request and may be a burst ahead of the clock. Invariant: a place is given back however a request ends.
+//! Invariant: a place is given back however a request ends.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+
+use governor::clock::{Clock, DefaultClock};
+use governor::middleware::NoOpMiddleware;
+use governor::state::keyed::HashMapStateStore;
+use governor::{Quota, RateLimiter};
 
 use super::access::Scope;
 use super::problem::{Code, ServiceError};
@@ -18,20 +21,24 @@ const MAX_CLIENTS: usize = 1024;
 /// Who asks: an address, and what its token may do.
 pub type ClientKey = (Option<IpAddr>, Scope);
 
-/// A rate for each client.
-pub struct Rate {
-    interval: Duration,
-    burst: Duration,
-    started: Instant,
-    /// The theoretical arrival time of each client's next request, from `started`.
-    arrivals: Mutex<HashMap<ClientKey, Duration>>,
+type Limiter<C> = RateLimiter<ClientKey, HashMapStateStore<ClientKey>, C, NoOpMiddleware<<C as Clock>::Instant>>;
+
+/// A rate for each client, and as many requests at once as it has a second.
+pub struct Rate<C: Clock = DefaultClock> {
+    limiter: Option<Limiter<C>>,
 }
 
 impl Rate {
-    /// So many requests a second, and as many at once; 0 sets no limit.
+    /// So many requests a second; 0 sets no limit.
     pub fn new(requests_per_second: u32) -> Self {
-        let interval = Duration::from_secs(1).checked_div(requests_per_second).unwrap_or(Duration::ZERO);
-        Self { interval, burst: Duration::from_secs(1), started: Instant::now(), arrivals: Mutex::default() }
+        Self::by(requests_per_second, DefaultClock::default())
+    }
+}
+
+impl<C: Clock> Rate<C> {
+    fn by(requests_per_second: u32, clock: C) -> Self {
+        let quota = NonZeroU32::new(requests_per_second).map(Quota::per_second);
+        Self { limiter: quota.map(|quota| RateLimiter::hashmap_with_clock(quota, clock)) }
     }
 
     /// Lets a request in, or says that its client asks too often.
@@ -39,26 +46,12 @@ impl Rate {
     /// # Errors
     /// [`Code::RateLimited`].
     pub fn check(&self, client: ClientKey) -> Result<(), ServiceError> {
-        match self.admits(client, self.started.elapsed()) {
-            true => Ok(()),
-            false => Err(ServiceError::refused(Code::RateLimited, "this client asks too often")),
+        let Some(limiter) = &self.limiter else { return Ok(()) };
+        if limiter.len() >= MAX_CLIENTS {
+            limiter.retain_recent();
         }
-    }
-
-    fn admits(&self, client: ClientKey, now: Duration) -> bool {
-        if self.interval.is_zero() {
-            return true;
-        }
-        let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-        if arrivals.len() >= MAX_CLIENTS {
-            arrivals.retain(|_, arrival| *arrival > now);
-        }
-        let arrival = arrivals.get(&client).copied().unwrap_or_default().max(now);
-        if arrival + self.interval > now + self.burst {
-            return false;
-        }
-        arrivals.insert(client, arrival + self.interval);
-        true
+        let refused = |_| ServiceError::refused(Code::RateLimited, "this client asks too often");
+        limiter.check_key(&client).map_err(refused)
     }
 }
 
@@ -106,30 +99,40 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use governor::clock::FakeRelativeClock;
+
     use super::*;
 
     const ME: ClientKey = (None, Scope::Admin);
 
     #[test]
     fn a_client_has_a_burst_and_then_a_rate_of_its_own() {
-        let rate = Rate::new(10);
-        let at = Duration::from_millis;
-        let admitted = (0..20).filter(|_| rate.admits(ME, at(0))).count();
-        assert_eq!(admitted, 10);
-        assert!(!rate.admits(ME, at(99)) && rate.admits(ME, at(100)) && !rate.admits(ME, at(101)));
-        assert!(rate.admits((None, Scope::Read), at(101)), "another client");
-        assert_eq!((0..20).filter(|_| rate.admits(ME, at(60_000))).count(), 10, "no more than a burst is saved up");
-        assert!((0..10_000).all(|_| Rate::new(0).admits(ME, at(0))), "0 sets no limit");
+        let clock = FakeRelativeClock::default();
+        let rate = Rate::by(10, clock.clone());
+        let admitted = || (0..20).filter(|_| rate.check(ME).is_ok()).count();
+        assert_eq!(admitted(), 10);
+        clock.advance(Duration::from_millis(99));
+        assert_eq!(admitted(), 0);
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(admitted(), 1);
+        assert!(rate.check((None, Scope::Read)).is_ok(), "another client");
+        clock.advance(Duration::from_secs(60));
+        assert_eq!(admitted(), 10, "no more than a burst is saved up");
+        let unlimited = Rate::new(0);
+        assert!((0..10_000).all(|_| unlimited.check(ME).is_ok()), "0 sets no limit");
     }
 
     #[test]
     fn quiet_clients_are_forgotten() {
-        let rate = Rate::new(10);
+        let clock = FakeRelativeClock::default();
+        let rate = Rate::by(10, clock.clone());
         for address in 0..5000_u32 {
-            let client = (Some(IpAddr::from(address.to_be_bytes())), Scope::Anybody);
-            assert!(rate.admits(client, Duration::from_secs(u64::from(address))));
+            assert!(rate.check((Some(IpAddr::from(address.to_be_bytes())), Scope::Anybody)).is_ok());
+            clock.advance(Duration::from_secs(1));
         }
-        assert!(rate.arrivals.lock().unwrap().len() <= MAX_CLIENTS);
+        assert!(rate.limiter.unwrap().len() <= MAX_CLIENTS);
     }
 
     #[test]

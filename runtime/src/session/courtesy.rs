@@ -32,6 +32,8 @@ impl Courtesy {
         while at < words.len() {
             let (kind, length) = PHRASES
                 .iter()
+                // Most begin otherwise.
+                .filter(|(phrase, _)| phrase.starts_with(words[at]))
                 .filter_map(|(phrase, kind)| {
                     let length = phrase.split(' ').count();
                     let here = words.get(at..at + length)?;
