@@ -110,7 +110,10 @@ pub struct CalibrationReport {
     pub temperature: f64,
     /// The confidence below which nothing is called.
     pub threshold: f64,
-    /// Validation examples that temperature and threshold were fitted on; none where that is not known.
+    /// The probability that any function is meant below which nothing is called; 0 where that was not fitted.
+    #[serde(default)]
+    pub scope_threshold: f64,
+    /// Validation examples that temperature and thresholds were fitted on; none where that is not known.
     pub fitted_on: Option<usize>,
     /// Mean distance between confidence and accuracy over 15 bins.
     pub expected_error: f64,
@@ -185,11 +188,12 @@ impl Analysis {
             calibration: CalibrationReport {
                 temperature: f64::from(calibration.temperature),
                 threshold: f64::from(calibration.threshold),
+                scope_threshold: f64::from(calibration.scope_threshold),
                 fitted_on: subject.fitted_on,
                 expected_error: report.expected_calibration_error,
                 bins: curves::reliability(examples, answered),
             },
-            trade_off: curves::trade_off(examples, answered),
+            trade_off: curves::trade_off(examples, answered, calibration),
             changes: production.map(|(version, before)| changes(examples, answered, version, before)),
             slices: slices::slices(examples, answered, production.map(|(_, before)| before)),
             probes: probe::probe(model, examples, answered),
@@ -335,6 +339,7 @@ mod tests {
             outcome: Outcome { function_right: right, exact: right, accepted: function.is_some() },
             label: Some(label.into()),
             confidence,
+            in_scope: if function.is_some() { confidence } else { 1.0 - confidence },
             function,
             slots: Vec::new(),
         }

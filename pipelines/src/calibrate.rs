@@ -1,4 +1,8 @@
-//! Temperature and threshold of a version, fitted on validation.
+//! Temperature and thresholds of a version, fitted on validation.
+//!
+//! Two thresholds, for two doubts. A text may lie between two functions: the more probable one is called unless it is less
+//! likely than not. And it may mean no function at all, which the probability of the out-of-scope label tells better than that of
+//! the best function, since one that is shared by two similar functions is no sign of nonsense.
 
 use mynah_data::{Example, OUT_OF_SCOPE};
 use mynah_runtime::{Calibration, Model};
@@ -19,6 +23,8 @@ const LARGEST_UNWEIGHED: f32 = 0.5;
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Judged {
     confidence: f32,
+    /// The probability that any function is meant.
+    in_scope: f32,
     kind: Kind,
 }
 
@@ -32,11 +38,11 @@ enum Kind {
     OutOfScope,
 }
 
-/// Fits `model`'s temperature and threshold to `validation`.
+/// Fits `model`'s temperature and thresholds to `validation`.
 ///
-/// The temperature minimises the negative log likelihood (arXiv 1706.04599). The threshold declines as many
+/// The temperature minimises the negative log likelihood (arXiv 1706.04599). The thresholds decline as many
 /// out-of-scope texts as a small, fixed share of the right calls can buy; how many such texts validation happens to
-/// have, beside how many calls, does not move it.
+/// have, beside how many calls, does not move them.
 pub(crate) fn calibrate(model: &Model, validation: &[Example]) -> Calibration {
     let mut calibration = model.calibration().clone();
     let known: Vec<(&Example, usize)> = validation
@@ -65,11 +71,14 @@ pub(crate) fn calibrate(model: &Model, validation: &[Example]) -> Calibration {
                 (false, true) => Kind::Right,
                 (false, false) => Kind::Wrong,
             };
-            Some(Judged { confidence, kind })
+            let none = model.labels().function_id(OUT_OF_SCOPE);
+            let in_scope = 1.0 - none.map_or(0.0, |none| probability(logits, none, calibration.temperature));
+            Some(Judged { confidence, in_scope, kind })
         })
         .collect();
     let out_of_scope = known.iter().filter(|(example, _)| example.function == OUT_OF_SCOPE).count();
-    calibration.threshold = fit_threshold(&judged, out_of_scope, ENOUGH_RIGHT.max(model.labels().functions.len()));
+    let enough_right = ENOUGH_RIGHT.max(model.labels().functions.len());
+    (calibration.threshold, calibration.scope_threshold) = fit_thresholds(&judged, out_of_scope, enough_right);
     calibration
 }
 
@@ -77,6 +86,12 @@ fn top(logits: &[f32], temperature: f32) -> Option<(usize, f32)> {
     let (best, largest) = logits.iter().copied().enumerate().max_by(|a, b| a.1.total_cmp(&b.1))?;
     let sum: f32 = logits.iter().map(|logit| ((logit - largest) / temperature).exp()).sum();
     Some((best, 1.0 / sum))
+}
+
+fn probability(logits: &[f32], label: usize, temperature: f32) -> f32 {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f32 = logits.iter().map(|logit| ((logit - largest) / temperature).exp()).sum();
+    logits.get(label).map_or(0.0, |logit| ((logit - largest) / temperature).exp() / sum)
 }
 
 /// Mean negative log likelihood at a temperature.
@@ -106,32 +121,71 @@ fn fit_temperature(logits: &[Vec<f32>], labels: &[usize]) -> f32 {
     ((low + high) / 2.0).exp() as f32
 }
 
-fn fit_threshold(judged: &[Judged], out_of_scope: usize, enough_right: usize) -> f32 {
-    let mut sorted = judged.to_vec();
-    sorted.sort_by(|a, b| a.confidence.total_cmp(&b.confidence));
+/// The smallest confidence, and the smallest probability that any function is meant.
+///
+/// Where out-of-scope texts are weighed, the right calls that may be given up are shared between the two so that most of
+/// those texts are declined.
+fn fit_thresholds(judged: &[Judged], out_of_scope: usize, enough_right: usize) -> (f32, f32) {
+    let mut confidences: Vec<f32> =
+        judged.iter().filter(|one| one.kind == Kind::Right).map(|one| one.confidence).collect();
+    confidences.sort_by(f32::total_cmp);
     let allowed = (TOLERATED_LOSS * judged.len() as f64) as usize;
-    let mut right = sorted.iter().filter(|one| one.kind == Kind::Right);
-    let lowest = right.nth(allowed).map_or(LARGEST_UNWEIGHED, |one| one.confidence);
+    let lowest = confidences.get(allowed).copied().unwrap_or(LARGEST_UNWEIGHED);
     let unweighed = below(lowest.min(LARGEST_UNWEIGHED));
-    let rights = judged.iter().filter(|one| one.kind == Kind::Right).count();
+    let rights = confidences.len();
     if out_of_scope < ENOUGH_OUT_OF_SCOPE || rights < enough_right {
-        return unweighed;
+        return (unweighed, 0.0);
     }
+    let mut scopes: Vec<f32> = judged.iter().filter(|one| one.kind == Kind::Right).map(|one| one.in_scope).collect();
+    scopes.sort_by(f32::total_cmp);
+    let least = scopes.get((TOLERATED_LOSS * rights as f64) as usize).copied().filter(|least| *least < 1.0);
     let allowed = (TOLERATED_LOSS_WEIGHED * rights as f64) as usize;
+    let shared = (0..=allowed).map(|by_confidence| {
+        let confidence = weigh(judged.iter(), |one| one.confidence, by_confidence).max(unweighed);
+        let acted = || judged.iter().filter(|one| one.confidence >= confidence);
+        let lost = rights - acted().filter(|one| one.kind == Kind::Right).count();
+        let scope = weigh(acted(), |one| one.in_scope, allowed.saturating_sub(lost));
+        let called = acted().filter(|one| one.kind == Kind::OutOfScope && one.in_scope >= scope).count();
+        (called, confidence, scope)
+    });
+    // Of equal ones the first, which leaves most to the second threshold.
+    let (_, confidence, scope) =
+        shared.reduce(|best, one| if one.0 < best.0 { one } else { best }).unwrap_or((0, unweighed, 0.0));
+    (confidence, least.map_or(scope, |least| between(scope, least)))
+}
+
+/// Half-way, in log-odds, from where the last out-of-scope text is declined to where right calls begin to be lost: what
+/// people ask in vain is nearer to what they may than the texts that validation has.
+fn between(declined: f32, least: f32) -> f32 {
+    let log_odds = |share: f32| f64::from(share / (1.0 - share)).ln();
+    let declined = declined.max(LARGEST_UNWEIGHED);
+    match declined < least {
+        true => (1.0 / (1.0 + (-(log_odds(declined) + log_odds(least)) / 2.0).exp())) as f32,
+        false => declined,
+    }
+}
+
+/// The threshold on a score that declines most out-of-scope texts for so many right calls; 0 when it declines none.
+fn weigh<'a>(judged: impl Iterator<Item = &'a Judged>, score: impl Fn(&Judged) -> f32, allowed: usize) -> f32 {
+    let mut sorted: Vec<(f32, Kind)> = judged.map(|one| (score(one), one.kind)).collect();
+    // Of equal scores the right calls first: they are lost together with the others.
+    sorted.sort_by(|a, b| a.0.total_cmp(&b.0).then((a.1 != Kind::Right).cmp(&(b.1 != Kind::Right))));
     let (mut lost, mut threshold) = (0, 0.0);
-    for (index, one) in sorted.iter().enumerate() {
-        match one.kind {
+    for (index, &(score, kind)) in sorted.iter().enumerate() {
+        match kind {
             Kind::Wrong => {}
             Kind::Right if lost == allowed => break,
             Kind::Right => lost += 1,
             // As close to the next decision as rejects this one: right calls given up for nothing are kept.
             Kind::OutOfScope => {
-                let next = sorted.get(index + 1).map_or(1.0, |next| next.confidence);
-                threshold = (one.confidence + next) / 2.0;
+                let next = sorted.get(index + 1).map_or(1.0, |next| next.0);
+                if next > score {
+                    threshold = (score + next) / 2.0;
+                }
             }
         }
     }
-    threshold.max(unweighed)
+    threshold
 }
 
 /// A little below `confidence`, so that rounding in a batch does not reject it.
@@ -153,7 +207,7 @@ mod tests {
     }
 
     fn judged(list: &[(f32, Kind)]) -> Vec<Judged> {
-        list.iter().map(|&(confidence, kind)| Judged { confidence, kind }).collect()
+        list.iter().map(|&(confidence, kind)| Judged { confidence, in_scope: 1.0, kind }).collect()
     }
 
     #[test]
@@ -167,21 +221,37 @@ mod tests {
             (0.95, Kind::Right),
         ]);
         // Between the nonsense at 0.4 and the call at 0.5, as close to the call as costs nothing.
-        assert!((fit_threshold(&list, 5, 1) - 0.495).abs() < 1e-6);
+        assert!((fit_thresholds(&list, 5, 1).0 - 0.495).abs() < 1e-6);
         // With four hundred right calls two may go, and with them the nonsense at 0.55, but not that above a third.
         let mut many =
             judged(&[(0.3, Kind::OutOfScope), (0.5, Kind::Right), (0.55, Kind::OutOfScope), (0.57, Kind::Right)]);
         many.extend(judged(&[(0.6, Kind::Right), (0.65, Kind::OutOfScope)]));
-        many.extend(std::iter::repeat_n(Judged { confidence: 0.9, kind: Kind::Right }, 397));
-        assert!((fit_threshold(&many, 5, 1) - 0.56).abs() < 1e-6);
+        many.extend(std::iter::repeat_n(Judged { confidence: 0.9, in_scope: 1.0, kind: Kind::Right }, 397));
+        assert!((fit_thresholds(&many, 5, 1).0 - 0.56).abs() < 1e-6);
     }
 
     #[test]
     fn without_nonsense_hardly_any_right_call_is_lost() {
         let list = judged(&[(0.2, Kind::Wrong), (0.35, Kind::Right), (0.9, Kind::Right)]);
         // A handful of right decisions says nothing of one in two hundred.
-        assert!(fit_threshold(&list, 5, usize::MAX) <= LARGEST_UNWEIGHED);
-        assert!((fit_threshold(&list, 0, 1) - 0.3465).abs() < 1e-4);
-        assert!(fit_threshold(&judged(&[(0.9, Kind::Right)]), 0, 1) <= 0.5);
+        assert!(fit_thresholds(&list, 5, usize::MAX).0 <= LARGEST_UNWEIGHED);
+        assert!((fit_thresholds(&list, 0, 1).0 - 0.3465).abs() < 1e-4);
+        assert!(fit_thresholds(&judged(&[(0.9, Kind::Right)]), 0, 1).0 <= 0.5);
+    }
+
+    #[test]
+    fn a_text_between_two_functions_is_no_nonsense() {
+        // Three right calls of 600 may go. By confidence alone they are those between two functions, and nonsense at 0.55 stays.
+        let one = |confidence, in_scope, kind| Judged { confidence, in_scope, kind };
+        let mut list = vec![one(0.51, 0.99, Kind::Right); 20];
+        list.extend([one(0.55, 0.6, Kind::OutOfScope), one(0.7, 0.75, Kind::OutOfScope)]);
+        list.extend(vec![one(0.97, 0.98, Kind::Right); 580]);
+        let (confidence, scope) = fit_thresholds(&list, 5, 1);
+        assert!(confidence <= LARGEST_UNWEIGHED && scope > 0.75 && scope < 0.98, "{confidence} {scope}");
+        // Odds of 4 and of 36: those between are 12.
+        assert!((between(0.8, 36.0 / 37.0) - 12.0 / 13.0).abs() < 1e-5);
+        // A head without the label says nothing of scope.
+        let without: Vec<Judged> = list.iter().map(|one| Judged { in_scope: 1.0, ..*one }).collect();
+        assert_eq!(fit_thresholds(&without, 5, 1), (below(LARGEST_UNWEIGHED), 0.0));
     }
 }

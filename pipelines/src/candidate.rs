@@ -104,7 +104,8 @@ impl Provenance<'_> {
              | out-of-scope recall | {} |\n| argument F1 (exact spans) | {} |\n| exact match | {} |\n\
              | expected calibration error | {:.3} |\n| same function as in f32 | {} |\n{}\n\
              Measured on the int8 serving path unless `training.json` says otherwise. A text whose most probable\n\
-             function is less certain than {:.3} (temperature {:.3}) is answered with \"I don't know\".\n\n\
+             function is less certain than {:.3}, or any function than {:.3} (temperature {:.3}), is answered with\n\
+             \"I don't know\".\n\n\
              ## Limits\n\n\
              It knows the functions in `labels.json` and nothing else. It may repeat what its user's texts taught it;\n\
              treat it as private data.\n",
@@ -119,6 +120,7 @@ impl Provenance<'_> {
             optional(report.precision.as_ref().map(|precision| precision.function_agreement)),
             report.answers.map(|answers| answer_rows(&answers)).unwrap_or_default(),
             self.calibration.threshold,
+            self.calibration.scope_threshold,
             self.calibration.temperature,
         )
     }

@@ -20,6 +20,8 @@ pub(crate) struct Answered {
     pub label: Option<String>,
     /// Its probability, in [0, 1].
     pub confidence: f32,
+    /// The probability that any function is meant, in [0, 1].
+    pub in_scope: f32,
     /// The function decided for.
     pub function: Option<String>,
     /// The arguments found; none without a function.
@@ -30,7 +32,8 @@ impl Answered {
     fn new(outcome: Outcome, prediction: Prediction, calibration: &Calibration) -> Self {
         let function = decided(&prediction, calibration).map(str::to_owned);
         let slots = if function.is_some() { prediction.slots } else { Vec::new() };
-        Self { outcome, label: prediction.function, confidence: prediction.confidence, function, slots }
+        let Prediction { function: label, confidence, in_scope, .. } = prediction;
+        Self { outcome, label, confidence, in_scope, function, slots }
     }
 }
 

@@ -160,11 +160,16 @@ fn changes(changes: &Changes) -> String {
 fn confidence(analysis: &Analysis) -> String {
     let calibration = &analysis.calibration;
     let fitted = match calibration.fitted_on {
-        Some(n) => format!("Temperature and threshold were fitted on {n} validation examples. "),
+        Some(n) => format!("Temperature and thresholds were fitted on {n} validation examples. "),
         None => String::new(),
     };
+    let scope = match calibration.scope_threshold {
+        0.0 => String::new(),
+        scope => format!(", nor where the probability that any function is meant is below {scope:.2}"),
+    };
+    let swept = if calibration.scope_threshold > 0.0 { calibration.scope_threshold } else { calibration.threshold };
     let mut body = format!(
-        "<p class=\"soft\">{fitted}Below a confidence of {:.2} nothing is called.</p><div class=\"pair\"><div class=\"card\">\
+        "<p class=\"soft\">{fitted}Below a confidence of {:.2} nothing is called{scope}.</p><div class=\"pair\"><div class=\"card\">\
          <h3>Can confidence be believed?</h3>{}<p class=\"soft\">A dot on the dashed line: right as often as it is sure. Larger dots \
          stand for more examples.</p></div>",
         calibration.threshold,
@@ -175,7 +180,7 @@ fn confidence(analysis: &Analysis) -> String {
             body,
             "<div class=\"card\"><h3>What would another threshold do?</h3>{}<p class=\"soft\">A higher threshold moves along the curve \
              to the right: more that is out of scope is declined, and more that is not.</p></div>",
-            plots::trade_off(&analysis.trade_off, calibration.threshold)
+            plots::trade_off(&analysis.trade_off, swept)
         );
     }
     section("Confidence", &(body + "</div>"))
@@ -436,6 +441,7 @@ mod tests {
             calibration: crate::analysis::CalibrationReport {
                 bins: vec![ReliabilityBin { low: 0.9, high: 1.0, n: 4, confidence: 0.95, accuracy: 0.75 }],
                 threshold: 0.4,
+                scope_threshold: 0.0,
                 ..Default::default()
             },
             trade_off: vec![ThresholdPoint { threshold: 0.4, in_scope_accuracy: 0.9, out_of_scope_recall: 0.7 }],

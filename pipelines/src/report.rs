@@ -95,10 +95,8 @@ pub struct Outcome {
 
 /// The function that a prediction comes to, if any.
 pub fn decided<'a>(prediction: &'a Prediction, calibration: &Calibration) -> Option<&'a str> {
-    prediction
-        .function
-        .as_deref()
-        .filter(|function| *function != OUT_OF_SCOPE && prediction.confidence >= calibration.threshold)
+    let sure = prediction.confidence >= calibration.threshold && prediction.in_scope >= calibration.scope_threshold;
+    prediction.function.as_deref().filter(|function| *function != OUT_OF_SCOPE && sure)
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -240,6 +238,7 @@ mod tests {
 
     fn prediction(function: &str, confidence: f32, slots: Vec<Slot>) -> Prediction {
         Prediction {
+            in_scope: 1.0,
             function: Some(function.into()),
             probabilities: vec![(function.into(), confidence)],
             confidence,

@@ -22,6 +22,8 @@ const SIMILARITY_TIE: f32 = 0.05;
 pub struct Thresholds {
     /// Calibrated confidence of the head to act upon.
     pub act: f32,
+    /// Probability that any function is meant for the head to act.
+    pub scope: f32,
     /// Similarity at which a remembered sentence counts as the same.
     pub memory: f32,
     /// Similarity to a function's examples at which they choose it.
@@ -78,6 +80,8 @@ pub struct Prototype {
 pub struct Evidence {
     /// The head's function with its calibrated confidence; `None` without a head.
     pub head: Option<(String, f32)>,
+    /// The head's probability that any function is meant.
+    pub in_scope: f32,
     /// The remembered sentence of the same words.
     pub exact: Option<Neighbour>,
     /// The nearest remembered sentences, nearest first.
@@ -146,7 +150,9 @@ pub enum Decision {
 /// Decides what to do with a turn.
 pub fn decide(evidence: &Evidence, thresholds: &Thresholds) -> Decision {
     let out_of_scope = |function: &str| function == OUT_OF_SCOPE;
-    let sure = evidence.head.as_ref().is_some_and(|(_, confidence)| *confidence >= thresholds.act);
+    let sure = evidence.head.as_ref().is_some_and(|(function, confidence)| {
+        *confidence >= thresholds.act && (out_of_scope(function) || evidence.in_scope >= thresholds.scope)
+    });
     let mut declined = matches!(&evidence.head, Some((function, _)) if sure && out_of_scope(function));
 
     let same = evidence
@@ -304,7 +310,7 @@ fn similarity(decision: &Decision) -> f32 {
 mod tests {
     use super::*;
 
-    const THRESHOLDS: Thresholds = Thresholds { act: 0.5, memory: 0.9, vote: 0.6, knowledge: 0.5 };
+    const THRESHOLDS: Thresholds = Thresholds { act: 0.5, scope: 0.8, memory: 0.9, vote: 0.6, knowledge: 0.5 };
 
     fn example(function: &str, similarity: f32) -> Neighbour {
         Neighbour { entry: 1, label: Label::Function(function.into()), similarity, live: false, known_to_head: true }
@@ -341,12 +347,14 @@ mod tests {
 
     #[test]
     fn table_of_decisions() {
-        let none = Evidence::default;
+        let none = || Evidence { in_scope: 1.0, ..Evidence::default() };
         let question = || Evidence { question: true, ..none() };
         let cases = [
             ("nothing known", none(), "Unsure"),
             ("a sure head", Evidence { head: head("a", 0.6), ..none() }, "a by Head"),
             ("an unsure head", Evidence { head: head("a", 0.4), ..none() }, "Unsure"),
+            ("torn between functions", Evidence { head: head("a", 0.5), in_scope: 0.95, ..none() }, "a by Head"),
+            ("perhaps no function", Evidence { head: head("a", 0.7), in_scope: 0.75, ..none() }, "Unsure"),
             ("a head that declines", Evidence { head: head("oos", 0.9), ..none() }, "OutOfScope"),
             (
                 "the same words, against the head",

@@ -6,7 +6,7 @@
 //! whatever the text is, because everything that could be wrong with the checkpoint was found when it was loaded. A
 //! batch gives what its texts give alone.
 
-use mynah_data::Slot;
+use mynah_data::{OUT_OF_SCOPE, Slot};
 
 use crate::checkpoint::{Calibration, Checkpoint, Config, Labels};
 use crate::encoder::{Encoder, EncoderOptions, Hidden, Precision};
@@ -30,6 +30,8 @@ pub struct Prediction {
     pub probabilities: Vec<(String, f32)>,
     /// The calibrated probability of `function`, in [0, 1]; 0 without a function head.
     pub confidence: f32,
+    /// The calibrated probability that any function is meant, in [0, 1]; 1 where the head has no label for what is not.
+    pub in_scope: f32,
     /// The arguments found, in the order of the text, without overlaps.
     pub slots: Vec<Slot>,
     /// The mean of the hidden states, L2-normalised: the dot product of two is their cosine similarity.
@@ -251,6 +253,8 @@ impl Model {
         let function_logits = self.heads.function_logits(&rows[..dim]);
         let probabilities = softmax(&function_logits, self.calibration.temperature);
         let functions = &self.labels().functions;
+        let out_of_scope = functions.iter().position(|function| function == OUT_OF_SCOPE);
+        let in_scope = out_of_scope.map_or(1.0, |index| 1.0 - probabilities[index]);
         let mut best: Vec<usize> = (0..probabilities.len()).collect();
         let more_probable = |a: &usize, b: &usize| probabilities[*b].total_cmp(&probabilities[*a]).then(a.cmp(b));
         if best.len() > TOP_FUNCTIONS {
@@ -263,6 +267,7 @@ impl Model {
         Prediction {
             function: probabilities.first().map(|(function, _)| function.clone()),
             confidence: probabilities.first().map_or(0.0, |&(_, probability)| probability),
+            in_scope,
             slots: self.heads.slots(text, encoding, rows, probabilities.first().map(|(function, _)| function.as_str())),
             embedding: embedding(rows, dim),
             probabilities,

@@ -28,6 +28,8 @@ pub struct RuntimeSettings {
     pub threads: Option<usize>,
     /// The smallest calibrated confidence to act upon, in [0, 1]; the model's own when absent.
     pub threshold: Option<f32>,
+    /// The smallest probability that any function is meant to act upon, in [0, 1]; the model's own when absent.
+    pub scope_threshold: Option<f32>,
     /// Whether corrections, taught answers and examples are looked up before the model decides.
     pub memory: bool,
     /// The smallest cosine similarity at which a remembered sentence decides, in [0, 1]; the model's own when absent.
@@ -53,6 +55,7 @@ impl Default for RuntimeSettings {
             precision: Precision::default(),
             threads: None,
             threshold: None,
+            scope_threshold: None,
             memory: true,
             memory_threshold: None,
             memory_max_examples: 2000,
@@ -154,6 +157,7 @@ impl RuntimeSettings {
     pub fn validate(&self) -> Result<(), SettingsError> {
         let ratios = [
             ("threshold", self.threshold),
+            ("scope_threshold", self.scope_threshold),
             ("memory_threshold", self.memory_threshold),
             ("vote_threshold", Some(self.vote_threshold)),
             ("knowledge_threshold", Some(self.knowledge_threshold)),

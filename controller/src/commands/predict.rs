@@ -79,6 +79,9 @@ pub fn run(context: &Context, args: &PredictArgs) -> anyhow::Result<Exit> {
     if let Some(threshold) = context.settings.runtime.threshold {
         calibration.threshold = threshold;
     }
+    if let Some(threshold) = context.settings.runtime.scope_threshold {
+        calibration.scope_threshold = threshold;
+    }
     let predictor = Predictor {
         model: &model,
         calibration,

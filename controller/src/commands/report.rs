@@ -122,9 +122,13 @@ fn scores(document: &Document, style: Style) -> Vec<String> {
         "calibration error".to_owned(),
         percent(calibration.expected_error),
         format!(
-            "temperature {:.2}, threshold {:.2}{}",
+            "temperature {:.2}, threshold {:.2}{}{}",
             calibration.temperature,
             calibration.threshold,
+            match calibration.scope_threshold {
+                0.0 => String::new(),
+                scope => format!(" ({scope:.2} for any function)"),
+            },
             fitted.unwrap_or_default()
         ),
     ]);

@@ -245,7 +245,11 @@ fn in_words(why: &Why) -> String {
     let functions: Vec<String> =
         why.functions.iter().take(3).map(|(name, share)| format!("{name} {share:.2}")).collect();
     if !functions.is_empty() {
-        lines.push(format!("head: {} (acts from {:.2})", functions.join(", "), why.threshold));
+        let scope = match why.in_scope {
+            (_, 0.0) => String::new(),
+            (share, needed) => format!("; any function {share:.2}, acts from {needed:.2}"),
+        };
+        lines.push(format!("head: {} (acts from {:.2}{scope})", functions.join(", "), why.threshold));
     }
     if let Some((name, similarity)) = why.examples.first() {
         lines.push(format!(

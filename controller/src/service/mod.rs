@@ -142,7 +142,11 @@ impl Service {
         });
         if let Err(mpsc::SendError(load)) = self.loads.send(load) {
             // The thread has ended already, since the service is about to.
-            self.blocking(move |service| Ok(load(service))).await?;
+            let done = move |service: &Self| {
+                load(service);
+                Ok(())
+            };
+            self.blocking(done).await?;
         }
         answered.await.unwrap_or(Err(ServiceError::Stopping))
     }

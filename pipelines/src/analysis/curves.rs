@@ -1,6 +1,7 @@
 //! How far confidence can be believed, and what each threshold would have cost.
 
 use mynah_data::{Example, OUT_OF_SCOPE};
+use mynah_runtime::Calibration;
 use serde::{Deserialize, Serialize};
 
 use crate::evaluate::Answered;
@@ -60,8 +61,9 @@ pub(super) fn reliability(examples: &[Example], answered: &[Answered]) -> Vec<Re
         .collect()
 }
 
-/// What every threshold would have done; empty without both kinds of texts.
-pub(super) fn trade_off(examples: &[Example], answered: &[Answered]) -> Vec<ThresholdPoint> {
+/// What every threshold would have done; empty without both kinds of texts. It is the one on the probability that any
+/// function is meant where that was fitted, and else the one on the confidence.
+pub(super) fn trade_off(examples: &[Example], answered: &[Answered], calibration: &Calibration) -> Vec<ThresholdPoint> {
     let pairs = || examples.iter().zip(answered);
     let out_of_scope = pairs().filter(|(example, _)| example.function == OUT_OF_SCOPE).count();
     let in_scope = examples.len() - out_of_scope;
@@ -71,8 +73,11 @@ pub(super) fn trade_off(examples: &[Example], answered: &[Answered]) -> Vec<Thre
     let points = (0..=THRESHOLDS).map(|step| {
         let threshold = step as f64 / THRESHOLDS as f64;
         let calls = |answer: &Answered| {
-            answer.label.as_deref().is_some_and(|label| label != OUT_OF_SCOPE)
-                && f64::from(answer.confidence) >= threshold
+            let enough = match calibration.scope_threshold > 0.0 {
+                true => answer.confidence >= calibration.threshold && f64::from(answer.in_scope) >= threshold,
+                false => f64::from(answer.confidence) >= threshold,
+            };
+            enough && answer.label.as_deref().is_some_and(|label| label != OUT_OF_SCOPE)
         };
         let right = pairs().filter(|(example, answer)| {
             example.function != OUT_OF_SCOPE && calls(answer) && answer.label.as_deref() == Some(&example.function)
@@ -105,11 +110,13 @@ mod tests {
         assert_eq!(bins.iter().map(|bin| bin.n).collect::<Vec<_>>(), [1, 3]);
         assert!((bins[1].accuracy - 2.0 / 3.0).abs() < 1e-12);
         assert!((bins[1].confidence - (0.95 + 0.93 + 0.91) / 3.0).abs() < 1e-6);
-        let points = trade_off(&examples, &answers);
+        let points = trade_off(&examples, &answers, &Calibration::default());
         let at = |threshold: usize| (points[threshold].in_scope_accuracy, points[threshold].out_of_scope_recall);
         assert_eq!(at(0), (0.5, 0.5));
         assert_eq!(at(50), (0.5, 1.0));
         assert_eq!(at(96), (0.0, 1.0));
-        assert!(trade_off(&examples[..2], &answers[..2]).is_empty());
+        let weighed = Calibration { threshold: 0.4, scope_threshold: 0.5, ..Calibration::default() };
+        assert_eq!(trade_off(&examples, &answers, &weighed)[50], points[50], "the confidence is the scope's here");
+        assert!(trade_off(&examples[..2], &answers[..2], &Calibration::default()).is_empty());
     }
 }

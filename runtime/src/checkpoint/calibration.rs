@@ -21,6 +21,8 @@ pub struct Calibration {
     pub temperature: f32,
     /// The smallest calibrated confidence to act upon, in [0, 1].
     pub threshold: f32,
+    /// The smallest probability that any function is meant to act upon, in [0, 1]; 0 where that was not fitted.
+    pub scope_threshold: f32,
     /// The smallest cosine similarity at which a remembered sentence answers, in [0, 1].
     pub memory_threshold: f32,
     /// The smallest score at which a span of a passage counts as its answer, in [0, 1]; absent without a trained answer
@@ -34,7 +36,14 @@ pub struct Calibration {
 
 impl Default for Calibration {
     fn default() -> Self {
-        Self { temperature: 1.0, threshold: 0.5, memory_threshold: 0.9, answer_threshold: None, other: Map::new() }
+        Self {
+            temperature: 1.0,
+            threshold: 0.5,
+            scope_threshold: 0.0,
+            memory_threshold: 0.9,
+            answer_threshold: None,
+            other: Map::new(),
+        }
     }
 }
 
@@ -75,6 +84,7 @@ impl Calibration {
         }
         let shares = [
             ("threshold", self.threshold),
+            ("scope_threshold", self.scope_threshold),
             ("memory_threshold", self.memory_threshold),
             ("answer_threshold", self.answer_threshold()),
         ];
@@ -116,6 +126,7 @@ mod tests {
             r#"[]"#,
             r#"{"schema":1,"temperature":0}"#,
             r#"{"schema":1,"threshold":1.5}"#,
+            r#"{"schema":1,"scope_threshold":2}"#,
             r#"{"schema":1,"memory_threshold":-0.1}"#,
         ] {
             assert!(Calibration::from_json(json.as_bytes()).is_err(), "{json}");

@@ -179,6 +179,7 @@ impl Loaded {
         let passages = self.knowledge.nearest_passages(&prediction.embedding, READ_PASSAGES);
         let evidence = Evidence {
             head,
+            in_scope: prediction.in_scope,
             exact: exact.filter(may),
             nearest: nearest.collect(),
             prototypes,
@@ -317,6 +318,7 @@ fn thresholds(model: &Model, settings: &RuntimeSettings) -> Thresholds {
     let calibration = model.calibration();
     Thresholds {
         act: settings.threshold.unwrap_or(calibration.threshold),
+        scope: settings.scope_threshold.unwrap_or(calibration.scope_threshold),
         // Above every cosine when nothing may be remembered: examples then only vote.
         memory: if settings.memory { settings.memory_threshold.unwrap_or(calibration.memory_threshold) } else { 2.0 },
         vote: settings.vote_threshold,

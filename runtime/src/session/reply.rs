@@ -104,6 +104,8 @@ pub struct Why {
     pub functions: Vec<(String, f32)>,
     /// The smallest probability to act upon.
     pub threshold: f32,
+    /// The head's probability that any function is meant, and the smallest to act upon.
+    pub in_scope: (f32, f32),
     /// The smallest similarity at which a remembered sentence decides; above 1 when memory is off.
     pub memory_threshold: f32,
     /// The smallest similarity to the examples of a function, as a whole, at which they choose it.

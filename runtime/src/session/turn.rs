@@ -382,6 +382,7 @@ impl Turn<'_> {
             decision: String::new(),
             functions: understanding.prediction.probabilities.clone(),
             threshold: self.loaded.thresholds.act,
+            in_scope: (understanding.prediction.in_scope, self.loaded.thresholds.scope),
             memory_threshold: self.loaded.thresholds.memory,
             vote_threshold: self.loaded.thresholds.vote,
             examples: understanding
