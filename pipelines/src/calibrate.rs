@@ -7,8 +7,8 @@
 use mynah_data::{Example, OUT_OF_SCOPE};
 use mynah_runtime::{Calibration, Model};
 
-/// Share of the right validation decisions that the threshold may turn into "I don't know" when
-/// there are no out-of-scope texts to weigh it against.
+/// Share of the right validation decisions that a threshold may turn into "I don't know" without an out-of-scope text that it
+/// declines for that.
 const TOLERATED_LOSS: f64 = 0.002;
 /// The same where there are such texts: one right call in two hundred may be given up to decline more of them.
 const TOLERATED_LOSS_WEIGHED: f64 = 0.005;
@@ -59,19 +59,19 @@ pub(crate) fn calibrate(model: &Model, validation: &[Example]) -> Calibration {
     }
     let labels: Vec<usize> = known.iter().map(|(_, label)| *label).collect();
     calibration.temperature = fit_temperature(&logits, &labels);
+    let none = model.labels().function_id(OUT_OF_SCOPE);
     let judged: Vec<Judged> = known
         .iter()
         .zip(&logits)
         .filter_map(|((example, label), logits)| {
             let (best, confidence) = top(logits, calibration.temperature)?;
-            let out_of_scope = model.labels().functions.get(best).is_some_and(|name| name == OUT_OF_SCOPE);
+            let out_of_scope = Some(best) == none;
             let kind = match (example.function == OUT_OF_SCOPE, best == *label) {
                 _ if out_of_scope => return None,
                 (true, _) => Kind::OutOfScope,
                 (false, true) => Kind::Right,
                 (false, false) => Kind::Wrong,
             };
-            let none = model.labels().function_id(OUT_OF_SCOPE);
             let in_scope = 1.0 - none.map_or(0.0, |none| probability(logits, none, calibration.temperature));
             Some(Judged { confidence, in_scope, kind })
         })
@@ -83,9 +83,8 @@ pub(crate) fn calibrate(model: &Model, validation: &[Example]) -> Calibration {
 }
 
 fn top(logits: &[f32], temperature: f32) -> Option<(usize, f32)> {
-    let (best, largest) = logits.iter().copied().enumerate().max_by(|a, b| a.1.total_cmp(&b.1))?;
-    let sum: f32 = logits.iter().map(|logit| ((logit - largest) / temperature).exp()).sum();
-    Some((best, 1.0 / sum))
+    let (best, _) = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1))?;
+    Some((best, probability(logits, best, temperature)))
 }
 
 fn probability(logits: &[f32], label: usize, temperature: f32) -> f32 {
@@ -126,9 +125,12 @@ fn fit_temperature(logits: &[Vec<f32>], labels: &[usize]) -> f32 {
 /// Where out-of-scope texts are weighed, the right calls that may be given up are shared between the two so that most of
 /// those texts are declined.
 fn fit_thresholds(judged: &[Judged], out_of_scope: usize, enough_right: usize) -> (f32, f32) {
-    let mut confidences: Vec<f32> =
-        judged.iter().filter(|one| one.kind == Kind::Right).map(|one| one.confidence).collect();
-    confidences.sort_by(f32::total_cmp);
+    let of_right = |score: fn(&Judged) -> f32| {
+        let mut scores: Vec<f32> = judged.iter().filter(|one| one.kind == Kind::Right).map(score).collect();
+        scores.sort_by(f32::total_cmp);
+        scores
+    };
+    let confidences = of_right(|one| one.confidence);
     let allowed = (TOLERATED_LOSS * judged.len() as f64) as usize;
     let lowest = confidences.get(allowed).copied().unwrap_or(LARGEST_UNWEIGHED);
     let unweighed = below(lowest.min(LARGEST_UNWEIGHED));
@@ -136,9 +138,8 @@ fn fit_thresholds(judged: &[Judged], out_of_scope: usize, enough_right: usize) -
     if out_of_scope < ENOUGH_OUT_OF_SCOPE || rights < enough_right {
         return (unweighed, 0.0);
     }
-    let mut scopes: Vec<f32> = judged.iter().filter(|one| one.kind == Kind::Right).map(|one| one.in_scope).collect();
-    scopes.sort_by(f32::total_cmp);
-    let least = scopes.get((TOLERATED_LOSS * rights as f64) as usize).copied().filter(|least| *least < 1.0);
+    let least = of_right(|one| one.in_scope).get((TOLERATED_LOSS * rights as f64) as usize).copied();
+    let least = least.filter(|least| *least < 1.0);
     let allowed = (TOLERATED_LOSS_WEIGHED * rights as f64) as usize;
     let shared = (0..=allowed).map(|by_confidence| {
         let confidence = weigh(judged.iter(), |one| one.confidence, by_confidence).max(unweighed);
@@ -149,8 +150,7 @@ fn fit_thresholds(judged: &[Judged], out_of_scope: usize, enough_right: usize) -
         (called, confidence, scope)
     });
     // Of equal ones the first, which leaves most to the second threshold.
-    let (_, confidence, scope) =
-        shared.reduce(|best, one| if one.0 < best.0 { one } else { best }).unwrap_or((0, unweighed, 0.0));
+    let (_, confidence, scope) = shared.min_by_key(|(called, ..)| *called).unwrap_or((0, unweighed, 0.0));
     (confidence, least.map_or(scope, |least| between(scope, least)))
 }
 

@@ -6,7 +6,7 @@
 //! The order, first match wins:
 //! 1. the same words were labelled before: that label;
 //! 2. nearly the same words were labelled by a person, or have an answer: that label;
-//! 3. the head is sure: its function, unless the turn is a question that something written answers clearly better;
+//! 3. the head is sure (that any function is meant, and which): its function, unless the turn is a question that something written answers clearly better;
 //! 4. the examples of a function are near, and the head (if it knows the function) agrees; for a question, an answer
 //!    that is about as near goes first;
 //! 5. a remembered answer or a passage;

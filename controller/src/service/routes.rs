@@ -68,7 +68,9 @@ async fn attended(State(service): Of, mut request: Request, next: Next) -> Respo
     let started = Instant::now();
     let method = request.method().as_str().to_owned();
     let path = request.uri().path().to_owned();
-    let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let matched = matched.as_ref().map(MatchedPath::as_str);
+    let route = matched.unwrap_or("other");
     let peer = request.extensions().get::<Peer>().map(|Peer(address)| address.ip());
     let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let scope = service.interface.tokens.scope(header);
@@ -76,7 +78,7 @@ async fn attended(State(service): Of, mut request: Request, next: Next) -> Respo
     let interface = &service.interface;
     let known_method = matches!(method.as_str(), "GET" | "POST" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "PATCH");
     let method = if known_method { method.as_str() } else { "_OTHER" };
-    let span = interface.telemetry.request(method, &route, &path, request.headers());
+    let span = interface.telemetry.request(method, matched, request.headers());
     let checked = access::check_origin(request.headers(), &interface.hosts)
         .and_then(|()| interface.rate.check((peer, scope)))
         // Whether the process lives can be asked however busy it is.
@@ -85,17 +87,15 @@ async fn attended(State(service): Of, mut request: Request, next: Next) -> Respo
     let response = match checked {
         Err(error) => error.into_response(),
         Ok(_place) => {
-            match tokio::time::timeout(limit, next.run(request).with_context(span.clone().unwrap_or_default())).await {
-                Ok(response) => response,
-                Err(_) => {
-                    ServiceError::refused(Code::TimedOut, format!("the request took longer than {} s", limit.as_secs()))
-                        .into_response()
-                }
-            }
+            let answer = next.run(request).with_context(span.clone().unwrap_or_default());
+            tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| {
+                ServiceError::refused(Code::TimedOut, format!("the request took longer than {} s", limit.as_secs()))
+                    .into_response()
+            })
         }
     };
     let status = response.status();
-    interface.metrics.request(method, &route, status.as_u16(), started.elapsed());
+    interface.metrics.request(method, route, status.as_u16(), started.elapsed());
     // The route, not the path: ids and texts stay out of the log, and so do headers.
     tracing::debug!(method, route, status = status.as_u16(), ms = started.elapsed().as_millis(), "request");
     let problem = response.extensions().get::<Problem>();

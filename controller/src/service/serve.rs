@@ -132,6 +132,7 @@ fn prepare(context: &Context) -> anyhow::Result<()> {
 /// What is no good.
 pub fn check_settings(context: &Context) -> anyhow::Result<()> {
     address(context)?;
+    context.settings.service.telemetry.check()?;
     Clock::new(&context.settings.service.schedules, Arc::new(|| {}))?;
     Ok(())
 }
@@ -216,7 +217,8 @@ async fn once(
         let _ = tokio::time::timeout(DRAIN, server).await;
         // Whatever still works for it ends; the next one has its conversations and jobs.
         service.stopping.store(true, Ordering::Release);
-        send_telemetry(&service).await;
+        // Nobody waits for a collector that does not answer.
+        tokio::spawn(send_telemetry(service.clone()));
         return Ok((ended?, Life { service, listener: Some(kept) }));
     }
     service.stopping.store(true, Ordering::Release);
@@ -237,12 +239,12 @@ async fn once(
         Ok(())
     };
     let _ = service.blocking(commit).await;
-    send_telemetry(&service).await;
+    send_telemetry(service.clone()).await;
     Ok((ended?, Life { service, listener: None }))
 }
 
 /// Sends what a collector has not got yet.
-async fn send_telemetry(service: &Arc<Service>) {
+async fn send_telemetry(service: Arc<Service>) {
     let send = |service: &Service| {
         service.interface.telemetry.stop();
         Ok(())

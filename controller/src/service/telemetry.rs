@@ -3,11 +3,12 @@
 //!
 //! Names and attributes are those of OpenTelemetry's semantic conventions for HTTP and for generative AI; what these have no
 //! name for begins with `mynah.`. Spans are sent in batches by a thread of their own, so no request waits for a collector.
-//! Invariant: no text leaves, neither what was said nor what was replied.
+//! Invariant: no text leaves, neither what was said nor what was replied; so there is no `url.path`, which may be anything, and no
+//! message of an error.
 
 use std::time::{Duration, SystemTime};
 
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use jiff::Timestamp;
 use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::{SpanBuilder, SpanKind, Status, TraceContextExt, TracerProvider};
@@ -28,6 +29,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// Asked by machines every few seconds, and nothing that anybody looks for in a trace.
 const UNTRACED: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
+const HINT: &str = "set `endpoint` in [service.telemetry] to e.g. \"http://127.0.0.1:4318\", and `sample` to 0 to 1";
+
 /// The model as requests name it, and who provides it.
 const MYNAH: &str = "mynah";
 
@@ -44,6 +47,27 @@ pub struct TelemetrySettings {
 impl Default for TelemetrySettings {
     fn default() -> Self {
         Self { endpoint: None, sample: 1.0 }
+    }
+}
+
+impl TelemetrySettings {
+    /// Checks what can be known before anything is sent.
+    ///
+    /// # Errors
+    /// When the endpoint is no address, or the share none.
+    pub fn check(&self) -> anyhow::Result<()> {
+        if !(0.0..=1.0).contains(&self.sample) {
+            return Err(usage(format!("telemetry: {} is no share", self.sample), HINT));
+        }
+        let is_address = |endpoint: &&String| {
+            let uri = endpoint.parse::<Uri>().ok();
+            let scheme = uri.as_ref().and_then(Uri::scheme_str);
+            matches!(scheme, Some("http" | "https")) && uri.as_ref().is_some_and(|uri| uri.host().is_some())
+        };
+        match self.endpoint.as_ref().filter(|endpoint| !is_address(endpoint)) {
+            Some(endpoint) => Err(usage(format!("telemetry: `{endpoint}` is no http:// or https:// address"), HINT)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -81,16 +105,10 @@ impl Telemetry {
     /// Prepares what the settings ask for; nothing is sent yet.
     ///
     /// # Errors
-    /// When the endpoint is no address, or the share none.
+    /// As for [`TelemetrySettings::check`].
     pub fn new(settings: &TelemetrySettings, tls: bool) -> anyhow::Result<Self> {
+        settings.check()?;
         let Some(endpoint) = &settings.endpoint else { return Ok(Self { on: None }) };
-        let hint = "set `endpoint` in [service.telemetry] to e.g. \"http://127.0.0.1:4318\", and `sample` to 0 to 1";
-        if !(0.0..=1.0).contains(&settings.sample) {
-            return Err(usage(format!("telemetry: {} is no share", settings.sample), hint));
-        }
-        if !["http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme)) {
-            return Err(usage(format!("telemetry: `{endpoint}` is no http:// or https:// address"), hint));
-        }
         let exporter = SpanExporter::builder()
             .with_http()
             .with_http_client(Sender(ureq::Agent::new_with_config(
@@ -100,7 +118,7 @@ impl Telemetry {
             .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
             .with_timeout(ANSWER_WITHIN)
             .build()
-            .map_err(|error| usage(format!("telemetry: {endpoint}: {error}"), hint))?;
+            .map_err(|error| usage(format!("telemetry: {endpoint}: {error}"), HINT))?;
         let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
         let provider = SdkTracerProvider::builder()
             .with_batch_exporter(exporter)
@@ -112,18 +130,19 @@ impl Telemetry {
     }
 
     /// Begins the span of a request, as part of its caller's trace where it names one.
-    pub fn request(&self, method: &str, route: &str, path: &str, headers: &HeaderMap) -> Option<TraceContext> {
-        let on = self.on.as_ref().filter(|_| !UNTRACED.contains(&route))?;
+    pub fn request(&self, method: &str, route: Option<&str>, headers: &HeaderMap) -> Option<TraceContext> {
+        let on = self.on.as_ref().filter(|_| route.is_none_or(|route| !UNTRACED.contains(&route)))?;
         let caller =
             TraceContextPropagator::new().extract_with_context(&TraceContext::new(), &HeaderExtractor(headers));
-        let span = SpanBuilder::from_name(format!("{method} {route}"))
+        let attributes = [
+            Some(KeyValue::new("http.request.method", method.to_owned())),
+            route.map(|route| KeyValue::new("http.route", route.to_owned())),
+            Some(KeyValue::new("url.scheme", on.scheme)),
+        ];
+        let name = route.map_or_else(|| method.to_owned(), |route| format!("{method} {route}"));
+        let span = SpanBuilder::from_name(name)
             .with_kind(SpanKind::Server)
-            .with_attributes([
-                KeyValue::new("http.request.method", method.to_owned()),
-                KeyValue::new("http.route", route.to_owned()),
-                KeyValue::new("url.path", path.to_owned()),
-                KeyValue::new("url.scheme", on.scheme),
-            ])
+            .with_attributes(attributes.into_iter().flatten())
             .start_with_context(&on.tracer, &caller);
         Some(caller.with_span(span))
     }
@@ -176,7 +195,7 @@ impl Telemetry {
             .start_with_context(&on.tracer, &TraceContext::new());
         let whole = TraceContext::new().with_span(span);
         if job.state == JobState::Failed {
-            whole.span().set_status(Status::error(job.error.clone().unwrap_or_default()));
+            whole.span().set_status(Status::error(""));
         }
         let end = |at: Timestamp| SystemTime::from(at);
         for stage in &job.stages {

@@ -114,6 +114,11 @@ fn sighup_moves_the_service_only_where_it_can_listen() {
     until(|| log().contains("the settings stay as they were").then_some(()));
     assert!(log().contains(&format!("cannot listen on {elsewhere}")), "{}", log());
     assert_eq!(service.get("/status").status, 200);
+    home.write("mynah.toml", b"[service]\nlisten = '127.0.0.1:0'\n[service.telemetry]\nendpoint = 'collector'\n");
+    service.signal("HUP");
+    until(|| log().contains("`collector` is no http:// or https:// address").then_some(()));
+    assert_eq!(service.get("/status").status, 200);
+    listen(&elsewhere);
     drop(taken);
     service.signal("HUP");
     let address = || {

@@ -1,5 +1,6 @@
 //! Tests of the runtime through its public interface.
 
+mod changes;
 mod checkpoints;
 mod conversation;
 mod dialogues;
