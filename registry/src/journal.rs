@@ -82,14 +82,19 @@ impl Journal {
 
     /// The number of entries, without reading them.
     pub fn head(&self) -> Result<u64> {
-        let mut head = self.known().entries.len() as u64;
-        if head == 0 || !self.path(head).exists() {
-            return self.last_sequence();
+        let head = self.known().entries.len() as u64;
+        match head == 0 || !self.path(head).exists() {
+            true => self.last_sequence(),
+            false => Ok(self.head_after(head)),
         }
+    }
+
+    /// The same, for whoever saw `head` a moment ago.
+    pub fn head_after(&self, mut head: u64) -> u64 {
         while self.path(head + 1).exists() {
             head += 1;
         }
-        Ok(head)
+        head
     }
 
     /// Appends an entry behind the given chain; `None` when another writer was first.

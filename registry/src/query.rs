@@ -72,4 +72,10 @@ impl Registry {
     pub fn journal_head(&self) -> Result<u64> {
         self.inner.journal.head()
     }
+
+    /// The same with one look at the disk, where nothing was appended to the `head` that was seen a moment ago. A journal that
+    /// somebody replaced in the meantime is not noticed.
+    pub fn journal_head_after(&self, head: u64) -> u64 {
+        self.inner.journal.head_after(head)
+    }
 }

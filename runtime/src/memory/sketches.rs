@@ -179,6 +179,7 @@ fn part_rows(rows: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rows::Query;
     use super::*;
     use proptest::prelude::*;
 
@@ -261,7 +262,7 @@ mod tests {
             let places = sketches.cells.near(&sketches.sketch(&query), COUNT);
             let searched: usize = places.iter().map(Range::len).sum();
             assert!((3000..10_000).contains(&searched), "{searched}");
-            let similarities = rows.similarities(&every, &query);
+            let similarities = rows.similarities(&every, &Query::of(&query));
             let nearest =
                 (0..len as u32).max_by(|a, b| similarities[*a as usize].total_cmp(&similarities[*b as usize]));
             let candidates = sketches.candidates(&query, COUNT, Helpers::none());

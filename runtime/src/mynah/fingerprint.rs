@@ -49,6 +49,7 @@ pub(super) struct FilesLook {
 #[derive(Debug)]
 struct Look {
     at: Instant,
+    journal: u64,
     files: [Stamp; 4],
     knowledge: KnowledgeLook,
 }
@@ -61,19 +62,25 @@ struct KnowledgeLook {
 }
 
 impl FilesLook {
-    /// The fingerprints of the files and of the knowledge, at most so old.
-    fn prints(&self, home: &Home, age: Duration) -> ([Stamp; 4], u64) {
+    /// The present fingerprint, of files that were looked at so long ago at most.
+    fn fingerprint(&self, home: &Home, registry: &Registry, age: Duration) -> Result<Fingerprint, MynahError> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(look) = last.as_ref().filter(|look| look.at.elapsed() < age) {
-            return (look.files, look.knowledge.print);
-        }
-        let at = Instant::now();
-        let paths = [home.functions_path(), home.examples_dir(), home.memory_path(), home.decisions_path()];
-        let files = paths.map(|path| stamp(&path));
-        let knowledge = KnowledgeLook::after(last.take().map(|look| look.knowledge), &home.knowledge_dir());
-        let print = knowledge.print;
-        *last = Some(Look { at, files, knowledge });
-        (files, print)
+        let look = match last.take() {
+            Some(look) if look.at.elapsed() < age => {
+                let journal = registry.journal_head_after(look.journal);
+                Look { journal, ..look }
+            }
+            earlier => {
+                let (at, journal) = (Instant::now(), registry.journal_head()?);
+                let paths = [home.functions_path(), home.examples_dir(), home.memory_path(), home.decisions_path()];
+                let files = paths.map(|path| stamp(&path));
+                let knowledge = KnowledgeLook::after(earlier.map(|look| look.knowledge), &home.knowledge_dir());
+                Look { at, journal, files, knowledge }
+            }
+        };
+        let look = last.insert(look);
+        let (journal, files, knowledge) = (look.journal, look.files, look.knowledge.print);
+        Ok(Fingerprint { journal, labels: stamp(&count_path(home)), files, knowledge })
     }
 }
 
@@ -112,8 +119,7 @@ impl Fingerprint {
     }
 
     pub fn of(home: &Home, registry: &Registry, look: &FilesLook, age: Duration) -> Result<Self, MynahError> {
-        let (files, knowledge) = look.prints(home, age);
-        Ok(Self { journal: registry.journal_head()?, labels: stamp(&count_path(home)), files, knowledge })
+        look.fingerprint(home, registry, age)
     }
 }
 

@@ -13,7 +13,7 @@ use std::ops::Range;
 use super::kernels::{self, LANES};
 use super::{TASK_ROWS, part_rows, set_bits};
 use crate::encoder::Helpers;
-use crate::memory::rows::Rows;
+use crate::memory::rows::{Query, Rows};
 
 /// The number of a row that is none.
 pub(super) const NONE: u32 = u32::MAX;
@@ -177,7 +177,7 @@ impl Centres {
                 kernels::pick(distances, limit, &mut near);
                 row.clear();
                 row.extend(rows.embedding(number));
-                let similarities = self.rows.similarities(&near, &row);
+                let similarities = self.rows.similarities(&near, &Query::of(&row));
                 // Of equal ones the first.
                 let best = near.iter().zip(similarities).reduce(|best, one| if one.1 > best.1 { one } else { best });
                 nearest.push(best.map_or(0, |(cell, _)| *cell as u16));
