@@ -113,7 +113,7 @@ impl Progress for RunProgress {
                     return;
                 };
                 // Only the stages that take long are worth a line.
-                if matches!(stage, Stage::FineTune | Stage::Evaluate) && lines.stage != Some(stage) {
+                if matches!(stage, Stage::Adapt | Stage::FineTune | Stage::Evaluate) && lines.stage != Some(stage) {
                     self.output.note(format_args!("{stage} …"));
                 }
                 *lines = Lines { stage: Some(stage), last: Instant::now(), pace: Pace::default() };

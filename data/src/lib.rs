@@ -96,4 +96,4 @@ pub use record::{
 pub use session_log::SessionLog;
 #[cfg(feature = "git")]
 pub use snapshot::{Commit, head, snapshot};
-pub use split::{mask, normalise, split_of};
+pub use split::{hashed_split, mask, normalise, split_of};

@@ -75,8 +75,8 @@ pub fn split_of(example: &Example) -> SplitName {
     example.split.unwrap_or_else(|| hashed_split(&example.text, &example.slots))
 }
 
-/// The split that words hash to.
-pub(crate) fn hashed_split(text: &str, slots: &[Slot]) -> SplitName {
+/// The split that words hash to, whatever somebody chose.
+pub fn hashed_split(text: &str, slots: &[Slot]) -> SplitName {
     split_at(place(&mask(text, slots)))
 }
 

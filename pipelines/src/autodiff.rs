@@ -95,6 +95,38 @@ pub(crate) fn windows(
     Spans { loss, logits }
 }
 
+/// Texts with masked tokens (`DistilBertForMaskedLM`); every text has an embedding to keep to.
+#[cfg(test)]
+pub(crate) fn masked(
+    model: &JointModel,
+    head: &crate::adaptation::VocabularyHead,
+    batch: &crate::adaptation::MaskedBatch,
+    embedding_loss_weight: f32,
+    device: &Device,
+) -> Tensor<1> {
+    use burn::tensor::TensorData;
+    let (starts, seq_length) = (&batch.ragged.starts, batch.ragged.longest());
+    let rows = batch.places.iter().map(|place| {
+        let text = starts.partition_point(|start| *start <= *place as usize) - 1;
+        (text * seq_length + *place as usize - starts[text]) as i64
+    });
+    let integers = |values: Vec<i64>| {
+        let count = values.len();
+        Tensor::<1, Int>::from_data(TensorData::new(values, [count]), device)
+    };
+    let PaddedTokens { input_ids, padding, pooling } = PaddedTokens::new(&batch.ragged, device);
+    let hidden = model.hidden(input_ids, padding, &ForwardOptions::default());
+    let rows = hidden.clone().select(0, integers(rows.collect()));
+    let guesses = head.norm.forward(activation::gelu(head.transform.forward(rows)));
+    let words = model.distilbert.embeddings.word_embeddings.weight.val();
+    let logits = guesses.matmul(words.transpose()) + head.bias.val().unsqueeze();
+    let targets = integers(batch.targets.iter().map(|target| i64::from(*target)).collect());
+    let loss = cross_entropy(logits, targets, Tensor::<1>::ones([batch.targets.len()], device), 0.0);
+    let [texts, dim] = [starts.len() - 1, batch.embeddings.len() / (starts.len() - 1)];
+    let embeddings = Tensor::from_data(TensorData::new(batch.embeddings.clone(), [texts, dim]), device);
+    loss + cosine_distance(pool(hidden, pooling), embeddings) * embedding_loss_weight
+}
+
 /// `loss` with the distance to the teacher where there is one; see [`crate::native`] for the formula.
 fn distilled(loss: Tensor<1>, logits: &Tensor<2>, taught: Option<Taught>, objective: &Objective) -> Tensor<1> {
     let Some(Taught { logits: teacher, weights }) = taught.filter(|_| objective.distillation_weight > 0.0) else {

@@ -64,6 +64,11 @@ impl Checkpoints {
         })
     }
 
+    /// The epoch after which a run of so many in this directory goes on; 0 when it begins at the beginning.
+    pub fn goes_on_after(&self, epochs: usize) -> usize {
+        self.newest(self.past().len().min(epochs)).unwrap_or(0)
+    }
+
     /// The weights of an epoch.
     ///
     /// # Errors

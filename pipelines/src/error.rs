@@ -66,6 +66,9 @@ pub enum Error {
         /// What it must be.
         expected: &'static str,
     },
+    /// A vocabulary that nothing can be masked in.
+    #[error("the base's vocabulary has no token `[MASK]`, so that it can't be adapted to unlabelled texts")]
+    NoMaskToken,
     /// The weights became infinite or not a number.
     #[error("training diverged: the weights are no longer finite numbers")]
     Diverged,
@@ -105,6 +108,7 @@ impl Error {
                 Some("add examples of a second function, or of out-of-scope texts (intent \"oos\")".into())
             }
             Error::Setting { key, table, .. } => Some(format!("change `{key}` in the [{table}] table of mynah.toml")),
+            Error::NoMaskToken => Some("set `adaptation_epochs = 0` in the [training] table of mynah.toml".into()),
             Error::Diverged => Some("lower `learning_rate` in the [training] table of mynah.toml".into()),
             Error::Cancelled => Some("the same command goes on from the last finished epoch".into()),
             Error::Training { .. } | Error::Tensor { .. } => None,

@@ -153,7 +153,7 @@ impl Run {
         };
         let checkpoints = Checkpoints::of(input.directory);
         let past = checkpoints.past();
-        let resumed_after = checkpoints.newest(past.len().min(input.epochs)).unwrap_or(0);
+        let resumed_after = checkpoints.goes_on_after(input.epochs);
         self.history.restore(past[..resumed_after].to_vec());
         checkpoints.forget_after(resumed_after)?;
         let questions = windows(input.questions.train, input.questions.passes);

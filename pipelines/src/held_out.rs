@@ -2,10 +2,11 @@
 //!
 //! [`mynah_data::Dataset`] keeps the splits apart. What training makes of its split, copies with other values, could still
 //! come to words that are held out, validated on or pinned. *Invariant:* no example that leaves here has such words, numbers and
-//! punctuation aside, except a correction of a pinned sentence.
+//! punctuation aside, except a correction of a pinned sentence; and no unlabelled text is let pass that has them, has their
+//! wording with other arguments, or would be held out or validated on once somebody labelled it.
 
-use mynah_data::{Example, Source, normalise};
-use std::collections::HashSet;
+use mynah_data::{Example, Slot, Source, SplitName, hashed_split, mask, normalise};
+use std::collections::{HashMap, HashSet};
 
 use crate::corpus::{Corpus, Replay};
 use crate::settings::TrainingSettings;
@@ -15,6 +16,7 @@ use crate::swap::with_swapped_values;
 pub(crate) struct HeldOut {
     judged: HashSet<String>,
     pinned: HashSet<String>,
+    wordings: Wordings,
 }
 
 impl HeldOut {
@@ -23,7 +25,8 @@ impl HeldOut {
         let dataset = &corpus.dataset;
         let judged = dataset.held_out.iter().chain(&dataset.validation);
         Self {
-            judged: judged.map(|example| normalise(&example.text)).collect(),
+            judged: judged.clone().map(|example| normalise(&example.text)).collect(),
+            wordings: Wordings::of(judged.filter(|example| !example.slots.is_empty())),
             pinned: corpus.expectations.iter().map(|expectation| normalise(&expectation.text)).collect(),
         }
     }
@@ -33,6 +36,83 @@ impl HeldOut {
         let words = normalise(&example.text);
         self.judged.contains(&words) || (example.source != Source::Corrected && self.pinned.contains(&words))
     }
+
+    /// The same for a text that nobody labelled: whatever its arguments are, those of `guesses` among them.
+    pub fn has_unlabelled<'a>(&self, text: &str, guesses: impl IntoIterator<Item = &'a [Slot]>) -> bool {
+        let words = normalise(text);
+        self.judged.contains(&words)
+            || self.pinned.contains(&words)
+            || self.wordings.have(&words)
+            || hashed_split(text, &[]) != SplitName::Train
+            || guesses
+                .into_iter()
+                .any(|slots| hashed_split(text, slots) != SplitName::Train || self.wordings.have(&mask(text, slots)))
+    }
+}
+
+/// Masked texts, each a list of words with gaps for arguments, by their first word; those that begin with a gap by "".
+struct Wordings(HashMap<String, Vec<Vec<Part>>>);
+
+#[derive(PartialEq)]
+enum Part {
+    Word(String),
+    /// One word or more.
+    Gap,
+}
+
+impl Wordings {
+    fn of<'a>(examples: impl Iterator<Item = &'a Example>) -> Self {
+        let mut seen = HashSet::new();
+        let mut wordings: HashMap<String, Vec<Vec<Part>>> = HashMap::new();
+        for example in examples {
+            let masked = mask(&example.text, &example.slots);
+            let parts: Vec<Part> = masked
+                .split(' ')
+                .map(|word| if is_gap(word) { Part::Gap } else { Part::Word(word.to_owned()) })
+                .collect();
+            // An argument alone says nothing of its wording.
+            if parts.contains(&Part::Gap) && parts.iter().any(|part| *part != Part::Gap) && seen.insert(masked.clone())
+            {
+                wordings.entry(first_word(&masked).to_owned()).or_default().push(parts);
+            }
+        }
+        Self(wordings)
+    }
+
+    /// Whether a normalised or masked text is one of them with its gaps filled.
+    fn have(&self, text: &str) -> bool {
+        let words: Vec<&str> = text.split(' ').collect();
+        let mut near = [first_word(text), ""].into_iter().filter_map(|first| self.0.get(first)).flatten();
+        // What begins with an argument itself could begin with any word.
+        near.any(|parts| fills(parts, &words))
+            || (is_gap(words[0]) && self.0.values().flatten().any(|p| fills(p, &words)))
+    }
+}
+
+fn is_gap(word: &str) -> bool {
+    word.starts_with('<') && word.ends_with('>')
+}
+
+fn first_word(masked: &str) -> &str {
+    masked.split(' ').next().filter(|word| !is_gap(word)).unwrap_or_default()
+}
+
+/// Whether `words` are `parts` with one word or more in every gap.
+fn fills(parts: &[Part], words: &[&str]) -> bool {
+    // How many words the parts so far can have taken.
+    let mut taken = vec![false; words.len() + 1];
+    taken[0] = true;
+    for part in parts {
+        let mut next = vec![false; words.len() + 1];
+        for end in 1..=words.len() {
+            next[end] = match part {
+                Part::Word(word) => taken[end - 1] && word == words[end - 1],
+                Part::Gap => taken[end - 1] || next[end - 1],
+            };
+        }
+        taken = next;
+    }
+    taken[words.len()]
 }
 
 /// The examples of one epoch: those of [`Corpus::epoch`] and, where there are no more than `swap_limit`, their copies with
@@ -54,14 +134,14 @@ pub(crate) fn training_examples(
 #[cfg(test)]
 mod tests {
     use mynah_data::{
-        Correction, Home, ImportOptions, InteractionRecord, Log, Record, ReplyRecord, SplitName, import, mask,
+        CallRecord, Correction, Home, ImportOptions, InteractionRecord, Log, Record, ReplyRecord, SplitName, import,
     };
     use mynah_runtime::{Checkpoint, Model, Precision};
 
     use super::*;
-    use crate::background;
     use crate::progress::NoProgress;
     use crate::swap;
+    use crate::{adaptation, background};
 
     const FUNCTIONS: &str = r#"[
         {"type": "function", "function": {"name": "alarm", "parameters": {"type": "object",
@@ -96,7 +176,8 @@ mod tests {
         directory
     }
 
-    fn correct(home: &Home, text: &str, function: &str) {
+    /// A turn that nobody labels, with the arguments that Mynah took it to have.
+    fn say(home: &Home, text: &str, slots: &[Slot]) -> String {
         let log = Log::open(home);
         let mut session = log.start_session("test").expect("started");
         let turn = InteractionRecord {
@@ -107,7 +188,14 @@ mod tests {
             reply: ReplyRecord {
                 text: String::new(),
                 kind: "abstain".to_owned(),
-                calls: Vec::new(),
+                calls: match slots {
+                    [] => Vec::new(),
+                    slots => vec![CallRecord {
+                        function: "alarm".to_owned(),
+                        arguments: serde_json::Map::new(),
+                        slots: slots.to_vec(),
+                    }],
+                },
                 confidence: 0.1,
                 source: "model".to_owned(),
                 policy: None,
@@ -118,8 +206,13 @@ mod tests {
         };
         session.append(&Record::Interaction(turn.clone())).expect("on the disk");
         session.end("quit").expect("ended");
+        turn.id
+    }
+
+    fn correct(home: &Home, text: &str, function: &str) {
+        let turn = say(home, text, &[]);
         let correction = Correction::Function { function: Some(function.to_owned()), slots: None };
-        log.append_feedback(&turn.id, None, Some(correction)).expect("on the disk");
+        Log::open(home).append_feedback(&turn, None, Some(correction)).expect("on the disk");
     }
 
     /// The texts and the texts with masked arguments.
@@ -172,5 +265,92 @@ mod tests {
         let validation = corpus.dataset.validation.iter().flat_map(forms);
         assert!(validation.clone().all(|form| !judged.contains(&form)));
         assert!(corpus.dataset.validation.iter().all(|example| example.split != Some(SplitName::HeldOut)));
+    }
+
+    /// Texts that hash to one of these splits, and one of the other.
+    fn hashed(splits: &[SplitName], slots: &[Slot]) -> Vec<String> {
+        let names = ["anna", "bert", "carl", "dora", "emil", "frida", "gina", "hugo", "ida", "jon", "kim", "lea"];
+        let texts = names.iter().flat_map(|a| names.iter().map(move |b| format!("{a} and {b} are here at three")));
+        texts.filter(|text| splits.contains(&hashed_split(text, slots))).take(5).collect()
+    }
+
+    #[test]
+    fn nothing_held_out_reaches_adaptation() {
+        let directory = home();
+        let home = Home::new(directory.path());
+        let held_out = [
+            // What is held out or validated on, in other dress, and pinned words.
+            "Buzz me at SEVEN!",
+            "lower, the LAMP",
+            "raise the lamp",
+            "lights out",
+            "Lights  OUT",
+            // The wording with other arguments, which nobody marked.
+            "buzz me at half past 8 in the morning",
+        ];
+        held_out.iter().for_each(|text| drop(say(&home, text, &[])));
+        // What would be held out or validated on once it was labelled, as it is or with the arguments of the reply.
+        let judged = hashed(&[SplitName::HeldOut, SplitName::Validation], &[]);
+        judged.iter().for_each(|text| drop(say(&home, text, &[])));
+        let slot =
+            |text: &str| Slot { name: "name".into(), start: 0, end: text.find(' ').unwrap(), value: String::new() };
+        let masked: Vec<String> = hashed(&[SplitName::Train], &[])
+            .into_iter()
+            .chain(["emil wants some tea".to_owned()])
+            .filter(|text| {
+                hashed_split(text, &[]) == SplitName::Train && hashed_split(text, &[slot(text)]) != SplitName::Train
+            })
+            .collect();
+        masked.iter().for_each(|text| drop(say(&home, text, &[slot(text)])));
+        let free = hashed(&[SplitName::Train], &[]);
+        free.iter().filter(|text| !masked.contains(text)).for_each(|text| drop(say(&home, text, &[])));
+        assert_eq!((judged.len(), free.len()), (5, 5));
+        assert!(masked.len() > 1, "{masked:?}");
+
+        let corpus = Corpus::gather(&home).expect("gathered");
+        let read = adaptation::texts(&home, &corpus).expect("read");
+        let has = |text: &str| read.iter().any(|read| normalise(read) == normalise(text));
+        for text in
+            held_out.iter().copied().chain(judged.iter().map(String::as_str)).chain(masked.iter().map(String::as_str))
+        {
+            assert!(!has(text), "{text:?} is held out");
+        }
+        assert!(free.iter().filter(|text| !masked.contains(text)).all(|text| has(text)), "the others are read");
+        assert!(has("lower the lamp, now") && has("buzz me at four"), "what is trained on is read");
+
+        // The last word is the check's: what the splits of the corpus say, not what the log says.
+        let guard = HeldOut::of(&corpus);
+        let (validation, held_out) = (&corpus.dataset.validation, &corpus.dataset.held_out);
+        assert!(!held_out.is_empty() && !validation.is_empty());
+        for example in held_out.iter().chain(validation) {
+            assert!(guard.has_unlabelled(&example.text, []) && !has(&example.text), "{:?}", example.text);
+        }
+    }
+
+    #[test]
+    fn a_gap_takes_one_word_or_more() {
+        let words = |text: &'static str| text.split(' ').collect::<Vec<_>>();
+        let parts = |text: &str| -> Vec<Part> {
+            text.split(' ').map(|word| if is_gap(word) { Part::Gap } else { Part::Word(word.into()) }).collect()
+        };
+        assert!(fills(&parts("wake me at <time>"), &words("wake me at half past nine")));
+        assert!(!fills(&parts("wake me at <time>"), &words("wake me at")));
+        assert!(fills(&parts("<who> calls <whom>"), &words("my aunt calls calls me")));
+        assert!(!fills(&parts("<who> calls <whom> now"), &words("my aunt calls me")));
+        let example = Example {
+            slots: vec![Slot { name: "song".into(), start: 0, end: 5, value: "hello".into() }],
+            text: "hello".into(),
+            function: "play".into(),
+            split: None,
+            source: Source::Written,
+            origin: String::new(),
+            at: None,
+            weight: 1.0,
+        };
+        let alone = Wordings::of([&example].into_iter());
+        assert!(!alone.have("anything"), "an argument alone is no wording");
+        let of_two = Example { text: "hello please".into(), ..example };
+        let wordings = Wordings::of([&of_two].into_iter());
+        assert!(wordings.have("the other one please") && wordings.have("<song> please") && !wordings.have("please"));
     }
 }

@@ -3,6 +3,7 @@
 use mynah_registry::Digest;
 use mynah_runtime::{Labels, Precision};
 
+use crate::adaptation::Adaptation;
 use crate::batch::EncodedExample;
 use crate::error::Error;
 use crate::fine_tune::FineTuneInput;
@@ -18,6 +19,8 @@ pub(crate) struct Origin<'a> {
     pub labels: &'a Labels,
     /// The precision of the base that embeds the texts.
     pub precision: Precision,
+    /// What the encoder reads before; none for nothing.
+    pub adaptation: Option<&'a Adaptation>,
 }
 
 /// The digest of `input`. Embeddings, activations and production's logits follow from the tokens and the origin, so that
@@ -45,6 +48,9 @@ pub(crate) fn digest(input: &FineTuneInput<'_>, origin: &Origin<'_>) -> Result<D
     fields.examples(&input.validation);
     fields.windows(&input.questions.train);
     fields.windows(&input.questions.validation);
+    let adaptation = origin.adaptation.map_or(&[][..], |adaptation| &adaptation.texts);
+    fields.number(adaptation.len() as u64);
+    adaptation.iter().for_each(|text| fields.ids(&text.input_ids));
     Ok(Digest::of(&fields.0))
 }
 

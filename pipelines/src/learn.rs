@@ -10,12 +10,13 @@ use std::collections::HashSet;
 use std::fmt;
 use std::time::Instant;
 
+use crate::adaptation::{self, Adapted};
 use crate::answers::fit_threshold;
 use crate::assess::{Assessment, Judged, texts_to_measure};
 use crate::background;
 use crate::calibrate::calibrate;
 use crate::candidate::{Candidate, Provenance};
-use crate::checkpoints::CHECKPOINT_EVERY;
+use crate::checkpoints::{CHECKPOINT_EVERY, Checkpoints};
 use crate::corpus::{Corpus, Replay, tokens_of};
 use crate::corrected::Corrected;
 use crate::error::Error;
@@ -178,6 +179,9 @@ pub struct LearnOutcome {
     pub counts: Counts,
     /// The epoch that was kept, counted from 1.
     pub best_epoch: usize,
+    /// What the adaptation to what people said came to; without losses when the run went on after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapted: Option<Adapted>,
     /// The run that this one went on from.
     pub resumed: Option<Resumed>,
     /// Labels that were not learned from, and why.
@@ -211,7 +215,8 @@ pub fn learn(
     check(&request.training)?;
     let mut run = Run::start(&home.runs_dir(), &request.trigger)?;
     let clock = Clock { started: Instant::now(), stages: Vec::new() };
-    let result = Learning { home, registry, request, progress, run: &mut run, resumed: None, clock }.run();
+    let result =
+        Learning { home, registry, request, progress, run: &mut run, adapted: None, resumed: None, clock }.run();
     let (status, message) = match &result {
         Ok(outcome) => match outcome.verdict {
             Verdict::Promoted => (RunStatus::Promoted, None),
@@ -263,6 +268,13 @@ fn check(settings: &TrainingSettings) -> Result<(), Error> {
     if !(0.0..=100.0).contains(&settings.replay_share) {
         return refuse("replay_share", settings.replay_share.to_string(), "between 0 and 100");
     }
+    if !(settings.adaptation_mask_share > 0.0 && settings.adaptation_mask_share <= 0.5) {
+        return refuse("adaptation_mask_share", settings.adaptation_mask_share.to_string(), "above 0 and at most 0.5");
+    }
+    if settings.adaptation_learning_rate.is_some_and(|rate| !(rate > 0.0 && rate <= 1.0)) {
+        let value = settings.adaptation_learning_rate.unwrap_or_default().to_string();
+        return refuse("adaptation_learning_rate", value, "above 0 and at most 1");
+    }
     for (key, value) in [("dropout", settings.dropout), ("head_dropout", settings.head_dropout)] {
         if !(0.0..1.0).contains(&value) {
             return refuse(key, value.to_string(), "at least 0 and below 1");
@@ -296,6 +308,7 @@ struct Learning<'a> {
     request: &'a LearnRequest,
     progress: &'a dyn Progress,
     run: &'a mut Run,
+    adapted: Option<Adapted>,
     resumed: Option<Resumed>,
     clock: Clock,
 }
@@ -361,6 +374,11 @@ impl Learning<'_> {
         if is_version && parent.manifest.dataset_digest == dataset_digest && !self.request.force {
             return Ok(self.nothing_new(parent, counts, commit, held_back));
         }
+        let is_session = is_version && self.request.scope == LearnScope::New;
+        let said = match self.request.training.adaptation_epochs > 0 && !is_session {
+            true => self.clock.time(Stage::Dataset, || adaptation::texts(home, &corpus))?,
+            false => Vec::new(),
+        };
         if self.request.training.background {
             let chosen = self.clock.time(Stage::Dataset, || {
                 let base = anchor(self.registry, &parent, self.request.precision)?;
@@ -374,7 +392,6 @@ impl Learning<'_> {
             [function] => return Err(Error::OneFunction { function: function.clone() }),
             _ => {}
         }
-        let is_session = is_version && self.request.scope == LearnScope::New;
         let settings = &self.request.training;
         let replay = is_session.then(|| {
             let new: usize = corpus.dataset.train.iter().filter(|example| is_new(example)).map(tokens_of).sum();
@@ -399,6 +416,7 @@ impl Learning<'_> {
             knows_questions: is_version
                 && learned_questions(self.registry, &parent).is_some_and(|it| it == corpus.questions.digest),
             replay,
+            said: &said,
             settings,
         };
         let tuned = self.fine_tune(&beginning, &corpus, &epoch, is_new)?;
@@ -463,6 +481,10 @@ impl Learning<'_> {
             "history": tuned.history,
         });
         answer_provenance(&mut training, &corpus, tuned.questions);
+        if let Some(Adapted { texts, tokens, .. }) = &self.adapted {
+            // Not its losses: a run that goes on after it does not know them.
+            training["adaptation"] = json!({ "texts": texts, "tokens": tokens });
+        }
         self.provenance(&training, &judged.report, &calibration, &loaded)?;
 
         let draft = ManifestDraft {
@@ -521,6 +543,7 @@ impl Learning<'_> {
             gate,
             counts,
             best_epoch: tuned.best_epoch,
+            adapted: self.adapted,
             resumed: self.resumed,
             held_back,
             new_labels,
@@ -548,6 +571,7 @@ impl Learning<'_> {
             gate: GateReport::default(),
             counts,
             best_epoch: 0,
+            adapted: None,
             resumed: None,
             held_back,
             new_labels: Vec::new(),
@@ -571,10 +595,10 @@ impl Learning<'_> {
         let cache = self.home.cache_dir();
         let prepared =
             self.clock.time(Stage::Encode, || beginning.prepare(corpus, epoch, is_new, source, &cache, progress))?;
-        let Prepared { model, train, validation, questions, function_surplus } = prepared;
+        let Prepared { model, train, validation, questions, adaptation, function_surplus } = prepared;
         let dim = beginning.checkpoint.config().dim;
         let directory = self.run.directory().to_path_buf();
-        let input = FineTuneInput {
+        let mut input = FineTuneInput {
             model,
             epochs: settings.epochs_for(train.len(), beginning.is_version),
             learning_rate: settings.learning_rate_for(dim, beginning.is_version),
@@ -593,9 +617,19 @@ impl Learning<'_> {
             parent: &beginning.version.manifest_digest,
             labels: beginning.labels,
             precision: self.request.precision,
+            adaptation: adaptation.as_ref(),
         };
         let inputs = inputs::digest(&input, &origin)?;
         let earlier = self.run.take_over(inputs)?;
+        if let Some(adaptation) = adaptation {
+            let mut adapted = adaptation.size();
+            // A checkpoint of the fine-tune has it behind it.
+            if Checkpoints::of(&directory).goes_on_after(input.epochs) == 0 {
+                (input.model, adapted) =
+                    self.clock.time(Stage::Adapt, || adaptation.apply(input.model, settings, progress))?;
+            }
+            self.adapted = Some(adapted);
+        }
         let tuned = self.clock.time(Stage::FineTune, || fine_tune(input, progress))?;
         self.resumed = match (earlier, tuned.resumed_after) {
             (Some(run), after_epoch @ 1..) => Some(Resumed { run, after_epoch }),

@@ -32,6 +32,7 @@
 
 mod activations;
 mod adamw;
+mod adaptation;
 mod analysis;
 #[cfg(test)]
 mod answer_tests;
@@ -94,6 +95,7 @@ mod weights;
 mod windows;
 mod wordings;
 
+pub use adaptation::Adapted;
 pub use analysis::{
     Analysis, ArgumentRow, CalibrationReport, Change, Changes, Confusion, FunctionRow, Probe, ReliabilityBin, Share,
     Slice, SwappedText, ThresholdPoint,

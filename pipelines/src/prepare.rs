@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::activations::Activations;
+use crate::adaptation::Adaptation;
 use crate::answers::question_input;
 use crate::batch::{Batch, EncodedExample, Teacher};
 use crate::corpus::{Corpus, Replay, balanced, tokens_of};
@@ -38,6 +39,8 @@ pub(crate) struct Beginning<'a> {
     pub knows_questions: bool,
     /// How many older examples are trained on again, and as many choose the epoch; none: all.
     pub replay: Option<Replay>,
+    /// What people said, for the encoder to be adapted to; nothing for no adaptation.
+    pub said: &'a [String],
     /// The resolved settings.
     pub settings: &'a TrainingSettings,
 }
@@ -52,6 +55,8 @@ pub(crate) struct Prepared {
     pub validation: Vec<EncodedExample>,
     /// Questions beside the examples.
     pub questions: QuestionInput,
+    /// What the encoder reads before the fine-tune.
+    pub adaptation: Option<Adaptation>,
     /// What the epoch has too much of, see [`crate::prior`]; empty when it is the data set.
     pub function_surplus: Vec<f32>,
 }
@@ -100,6 +105,7 @@ impl Beginning<'_> {
             _ => Vec::new(),
         };
         let mut questions = question_input(&corpus.questions, self.checkpoint, settings, self.knows_questions)?;
+        let mut adaptation = Adaptation::encode(self.said, &tokenizer, self.checkpoint.config().vocab_size, settings)?;
         if settings.embedding_loss_weight > 0.0 {
             let anchor = anchor(registry, self.version, precision)?;
             let texts = train.iter_mut().map(|text| (&text.input_ids, &mut text.embedding)).collect();
@@ -107,6 +113,9 @@ impl Beginning<'_> {
             let windows = questions.train.iter_mut();
             let windows = windows.map(|window| (&window.input_ids, &mut window.embedding)).collect();
             remember_embeddings(windows, &anchor, progress)?;
+            let said = adaptation.iter_mut().flat_map(|adaptation| &mut adaptation.texts);
+            let said = said.map(|text| (&text.input_ids, &mut text.embedding)).collect();
+            remember_embeddings(said, &anchor, progress)?;
         }
         if validation.is_empty() {
             // Too few examples for a split of their own: the last epoch is as good a choice as any.
@@ -132,7 +141,7 @@ impl Beginning<'_> {
             let upper = (settings.frozen_layers > 0).then(|| Network::read(&model, settings.frozen_layers, true));
             self.teach(&mut train, &is_old, upper.as_ref().unwrap_or(&network), progress)?;
         }
-        Ok(Prepared { model, train, validation, questions, function_surplus })
+        Ok(Prepared { model, train, validation, questions, adaptation, function_surplus })
     }
 
     /// Adds what production says of the old texts, where it is right: the weights to start from are production's.

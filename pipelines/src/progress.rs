@@ -13,6 +13,8 @@ pub enum Stage {
     Dataset,
     /// Texts are tokenized.
     Encode,
+    /// The encoder guesses masked words of what was said.
+    Adapt,
     /// Weights are trained.
     FineTune,
     /// Temperature and thresholds are fitted on validation.
@@ -31,6 +33,7 @@ impl fmt::Display for Stage {
             Stage::Snapshot => "snapshot",
             Stage::Dataset => "data set",
             Stage::Encode => "tokenize",
+            Stage::Adapt => "adapt",
             Stage::FineTune => "fine-tune",
             Stage::Calibrate => "calibrate",
             Stage::Evaluate => "evaluate",

@@ -92,6 +92,17 @@ pub struct TrainingSettings {
     pub answer_negatives: f64,
     /// Windows that are seen again when training goes on from a version that has learned these questions already.
     pub answer_replay: usize,
+    /// Passes over what people said, labelled or not, in which the upper layers guess masked words before they are fine-tuned
+    /// (arXiv 2004.10964); 0 for none. Never after a conversation.
+    pub adaptation_epochs: usize,
+    /// Peak learning rate of these passes; unset: a quarter of a fine-tune's from a base.
+    pub adaptation_learning_rate: Option<f64>,
+    /// The share of the tokens of a text that are guessed, one at least.
+    pub adaptation_mask_share: f64,
+    /// How many of the lowest layers keep their weights in these passes, embeddings always; unset: half of them.
+    pub adaptation_frozen_layers: Option<usize>,
+    /// Tokens of the texts at most; of more, the seed chooses.
+    pub adaptation_tokens: usize,
     /// Seed of shuffling, dropout and new heads.
     pub seed: u64,
 }
@@ -135,6 +146,11 @@ impl Default for TrainingSettings {
             answer_overlap: 64,
             answer_negatives: 0.1,
             answer_replay: 512,
+            adaptation_epochs: 0,
+            adaptation_learning_rate: None,
+            adaptation_mask_share: 0.15,
+            adaptation_frozen_layers: None,
+            adaptation_tokens: 131_072,
             seed: 42,
         }
     }
@@ -151,6 +167,7 @@ impl TrainingSettings {
             epochs: self.epochs.or(Some(200usize.div_ceil(steps_per_epoch).clamp(2, 15))),
             frozen_layers: self.frozen_layers.max(frozen),
             freeze_embeddings: self.freeze_embeddings || frozen > 0,
+            adaptation_epochs: 0,
             ..self.clone()
         }
     }
@@ -177,6 +194,16 @@ impl TrainingSettings {
     pub fn learning_rate_for(&self, dim: usize, continued: bool) -> f64 {
         let factor = if continued { self.continued_learning_rate_factor } else { 1.0 };
         self.learning_rate.unwrap_or_else(|| factor * 2e-4 * (384.0 / dim.max(1) as f64).powf(1.5))
+    }
+
+    /// The peak learning rate of the adaptation of an encoder of `dim` dimensions.
+    pub(crate) fn adaptation_learning_rate_for(&self, dim: usize) -> f64 {
+        self.adaptation_learning_rate.unwrap_or_else(|| self.learning_rate_for(dim, false) / 4.0)
+    }
+
+    /// How many of `n_layers` the adaptation leaves as they are: those that the fine-tune does, at least.
+    pub(crate) fn adaptation_frozen_layers_of(&self, n_layers: usize) -> usize {
+        self.adaptation_frozen_layers.unwrap_or(n_layers / 2).max(self.frozen_layers).min(n_layers)
     }
 }
 

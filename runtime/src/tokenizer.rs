@@ -198,6 +198,11 @@ impl Tokenizer {
         self.vocab_size
     }
 
+    /// The identifier of a token as the vocabulary writes it, such as `[MASK]`.
+    pub fn token_id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
     /// Tokenizes a text into `[CLS] tokens [SEP]`, cut to `max_tokens` (at least 2).
     pub fn encode(&self, text: &str, max_tokens: usize) -> Encoding {
         let room = max_tokens.saturating_sub(2);

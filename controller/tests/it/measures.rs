@@ -48,6 +48,36 @@ fn a_model_without_an_answer_head_is_not_scored() {
 }
 
 #[test]
+fn adaptation_is_measured_beside_the_same_run_without_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("utterances.jsonl");
+    let things = ["one", "two", "three", "four", "five", "six", "seven", "eight"];
+    let line = |text: String, intent: &str, split: &str| {
+        format!("{}\n", serde_json::json!({"text": text, "intent": intent, "slots": [], "split": split}))
+    };
+    let train = things.iter().flat_map(|thing| {
+        [
+            line(format!("wake me at {thing}"), "alarm", "train"),
+            line(format!("play song number {thing}"), "music", "train"),
+        ]
+    });
+    let asked = [line("get me up early".into(), "alarm", "valid"), line("some music".into(), "music", "valid")];
+    std::fs::write(&file, train.chain(asked).collect::<String>()).unwrap();
+    let mut command = program();
+    command.args(["benchmark", "adaptation", "--labels-per-function", "3", "--epochs", "0,1", "--json", "--examples"]);
+    let output = command.arg(&file).env("MYNAH_TRAINING__EPOCHS", "1").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let arms = report["arms"].as_array().unwrap();
+    assert_eq!((arms.len(), &report["asked"]), (2, &2.into()));
+    assert!(arms.iter().all(|arm| arm["labels"] == 6 && arm["near_base"].as_f64().unwrap() > 0.5), "{report}");
+    assert!(arms[0]["adapted"].is_null());
+    // Numbers make no difference to which texts are the same, but number words do.
+    assert!(arms[1]["adapted"]["texts"].as_u64().unwrap() >= 6, "{report}");
+    assert_eq!(arms[1]["adapted"]["losses"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
 fn import_takes_nothing_but_questions_when_told_so() {
     let home = TestHome::empty();
     let lines = "{\"context\":\"The door is red.\",\"question\":\"Which colour?\",\"answers\":[{\"text\":\"red\",\"start\":12}]}\n\

@@ -41,7 +41,7 @@ pub(crate) enum Signal<'a> {
 }
 
 impl Signal<'_> {
-    fn dropout(&self) -> Option<Dropout> {
+    pub(super) fn dropout(&self) -> Option<Dropout> {
         match self {
             Self::Score => None,
             Self::Learn(dropout, _) => *dropout,
@@ -54,12 +54,12 @@ impl Signal<'_> {
 }
 
 /// Rows of `[rows, dim]`, one after the other.
-fn gather(hidden: &[f32], rows: &[u32], dim: usize) -> Vec<f32> {
+pub(super) fn gather(hidden: &[f32], rows: &[u32], dim: usize) -> Vec<f32> {
     rows.iter().flat_map(|row| &hidden[*row as usize * dim..][..dim]).copied().collect()
 }
 
 /// Adds `[rows.len(), dim]` back to the rows they were taken from.
-fn scatter(gradient: &mut [f32], rows: &[u32], values: &[f32], dim: usize) {
+pub(super) fn scatter(gradient: &mut [f32], rows: &[u32], values: &[f32], dim: usize) {
     for (row, values) in rows.iter().zip(values.chunks_exact(dim)) {
         add(&mut gradient[*row as usize * dim..][..dim], values);
     }
@@ -178,7 +178,14 @@ impl Network {
     }
 
     /// The weighted distance between the mean-pooled embeddings and `targets`; adds its derivative to `gradient`.
-    fn stay(&self, batch: &Ragged, hidden: &[f32], targets: &[f32], weight: f32, gradient: &mut [f32]) -> f64 {
+    pub(super) fn stay(
+        &self,
+        batch: &Ragged,
+        hidden: &[f32],
+        targets: &[f32],
+        weight: f32,
+        gradient: &mut [f32],
+    ) -> f64 {
         if targets.is_empty() {
             return 0.0;
         }
@@ -201,7 +208,7 @@ impl Network {
     }
 
     /// Derivatives of one head's weights, and of its input into `below`.
-    fn apply_linear(
+    pub(super) fn apply_linear(
         &self,
         weights: &LinearWeights,
         input: &[f32],
@@ -215,7 +222,7 @@ impl Network {
         linear.input_gradient(gradient, below, Output::Replace);
     }
 
-    fn finish(&self, batch: &Ragged, forward: &Forward, gradient: Vec<f32>, signal: Signal<'_>) {
+    pub(super) fn finish(&self, batch: &Ragged, forward: &Forward, gradient: Vec<f32>, signal: Signal<'_>) {
         if let Signal::Learn(_, into) = signal {
             self.backward(batch, forward, gradient, into);
         }

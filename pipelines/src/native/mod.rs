@@ -17,8 +17,10 @@ mod network;
 mod pointwise;
 #[cfg(test)]
 mod tests;
+mod vocabulary;
 
 pub(crate) use heads::Signal;
 pub(crate) use matrix::{dot, wide};
 pub(crate) use network::{Dropout, Gradients, Network};
 pub(crate) use pointwise::Mask;
+pub(crate) use vocabulary::VocabularyWeights;

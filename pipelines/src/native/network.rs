@@ -26,13 +26,13 @@ pub(super) struct Weight {
 }
 
 impl Weight {
-    fn of<const D: usize>(param: &Param<Tensor<D>>) -> Self {
+    pub fn of<const D: usize>(param: &Param<Tensor<D>>) -> Self {
         let tensor = param.val();
         let is_trained = tensor.is_require_grad();
         Self { id: param.id, is_trained, data: tensor.inner().into_data() }
     }
 
-    fn values(&self) -> &[f32] {
+    pub fn values(&self) -> &[f32] {
         self.data.as_slice().expect("weights are f32")
     }
 }
@@ -44,7 +44,7 @@ pub(super) struct LinearWeights {
 }
 
 impl LinearWeights {
-    fn of(linear: &nn::Linear) -> Self {
+    pub fn of(linear: &nn::Linear) -> Self {
         let bias = linear.bias.as_ref().expect("every linear layer of DistilBERT has a bias");
         Self { weight: Weight::of(&linear.weight), bias: Weight::of(bias) }
     }
@@ -54,18 +54,19 @@ impl LinearWeights {
     }
 }
 
-struct NormWeights {
+/// Scale and shift of a normalisation.
+pub(super) struct NormWeights {
     gamma: Weight,
     beta: Weight,
 }
 
 impl NormWeights {
-    fn of(norm: &nn::LayerNorm) -> Self {
+    pub fn of(norm: &nn::LayerNorm) -> Self {
         let beta = norm.beta.as_ref().expect("every normalisation of DistilBERT has a shift");
         Self { gamma: Weight::of(&norm.gamma), beta: Weight::of(beta) }
     }
 
-    fn view(&self) -> Norm<'_> {
+    pub fn view(&self) -> Norm<'_> {
         Norm { gamma: self.gamma.values(), beta: self.beta.values() }
     }
 }
@@ -153,7 +154,7 @@ impl Gradients {
         Self { device: device.clone(), params: GradientsParams::new() }
     }
 
-    fn put<const D: usize>(&mut self, weight: &Weight, values: Vec<f32>, shape: [usize; D]) {
+    pub(super) fn put<const D: usize>(&mut self, weight: &Weight, values: Vec<f32>, shape: [usize; D]) {
         if weight.is_trained {
             self.params.register(weight.id, Tensor::<D>::from_data(TensorData::new(values, shape), &self.device));
         }
@@ -166,7 +167,7 @@ impl Gradients {
         self.put(&weights.bias, gradient.bias, [output]);
     }
 
-    fn norm(&mut self, weights: &NormWeights, (gamma, beta): (Vec<f32>, Vec<f32>)) {
+    pub(super) fn norm(&mut self, weights: &NormWeights, (gamma, beta): (Vec<f32>, Vec<f32>)) {
         let dim = gamma.len();
         self.put(&weights.gamma, gamma, [dim]);
         self.put(&weights.beta, beta, [dim]);
@@ -212,6 +213,11 @@ impl Network {
     /// Width of the model.
     pub fn dim(&self) -> usize {
         self.heads.dim
+    }
+
+    /// `[vocab_size, dim]`
+    pub(super) fn word_embeddings(&self) -> &[f32] {
+        self.embeddings.as_ref().expect("read with embeddings").words.values()
     }
 
     /// The embeddings of `batch`, normalised, `[rows, dim]`.

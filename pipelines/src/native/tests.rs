@@ -7,6 +7,8 @@ use mynah_runtime::{Checkpoint, Config};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+mod masked;
+
 use super::{Dropout, Gradients, Network, Signal};
 use crate::autodiff;
 use crate::batch::{Batch, EncodedExample, Teacher};
@@ -119,7 +121,7 @@ impl ModuleVisitor for Named<'_> {
     }
 }
 
-fn named(model: &JointModel, mut gradients: GradientsParams) -> BTreeMap<String, Vec<f32>> {
+fn named<M: Module>(model: &M, mut gradients: GradientsParams) -> BTreeMap<String, Vec<f32>> {
     let mut visitor = Named { gradients: &mut gradients, path: Vec::new(), found: BTreeMap::new() };
     model.visit(&mut visitor);
     visitor.found

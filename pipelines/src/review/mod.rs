@@ -22,6 +22,7 @@ use crate::corpus::Corpus;
 use crate::error::Error;
 use crate::lineage::{held_by, learned_until};
 use crate::progress::Progress;
+pub(crate) use garbage::garbage;
 use witness::{Witness, not_in_question};
 
 /// Doubtful labels of a session from which on it can be held back as a whole.
@@ -240,7 +241,7 @@ fn doubtful_sessions(
 
 /// What is no request may well be labelled as none.
 fn garbage_of(vote: &Vote) -> Option<String> {
-    if vote.example.function == OUT_OF_SCOPE { None } else { garbage::garbage(&vote.example.text) }
+    if vote.example.function == OUT_OF_SCOPE { None } else { garbage(&vote.example.text) }
 }
 
 impl HeldBack {

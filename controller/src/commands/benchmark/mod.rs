@@ -2,6 +2,7 @@
 //!
 //! One module a subcommand, with its flags. They take files and model directories; only `understanding` looks at the home.
 
+pub mod adaptation;
 pub mod answers;
 pub mod corrections;
 pub mod dialogue;
@@ -65,6 +66,14 @@ pub enum BenchmarkCommand {
         Example:\n  mynah benchmark poison --examples clinc150.jsonl.gz --split valid --json"
     )]
     Poison(poison::PoisonArgs),
+    /// What unlabelled turns are worth to a version with few labels: masked-language adaptation
+    #[command(
+        after_help = "Labels --labels-per-function training examples and says the others in the log of a home of its own, then trains once for\n\
+        every number of passes in --epochs. Needs no home; the [training] settings apply, for example\n\
+        MYNAH_TRAINING__ADAPTATION_LEARNING_RATE=1e-4.\n\n\
+        Example:\n  mynah benchmark adaptation --examples clinc150.jsonl.gz --labels-per-function 5 --draws 3 --json"
+    )]
+    Adaptation(adaptation::AdaptationArgs),
     /// A whole turn beside the encoder alone: time, recall of the memory's search, many callers at once
     #[command(
         after_help = "Fills a home's memory with --memory answers, asks for sentences that are not among them, and times every turn from\n\
@@ -134,6 +143,7 @@ pub fn run(context: &Context, command: &BenchmarkCommand, interrupt: Interrupt) 
         BenchmarkCommand::Understanding(args) => understanding::run(context, args, &interrupt),
         BenchmarkCommand::Corrections(args) => corrections::run(context, args, interrupt),
         BenchmarkCommand::Poison(args) => poison::run(context, args, interrupt),
+        BenchmarkCommand::Adaptation(args) => adaptation::run(context, args, interrupt),
         BenchmarkCommand::Answers(args) => answers::run(output, args, interrupt),
         BenchmarkCommand::Retrieval(args) => retrieval::run(output, args, &interrupt),
         BenchmarkCommand::Respond(args) => respond::run(output, args, &interrupt),
