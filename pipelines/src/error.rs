@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::device::TrainingDevice;
+
 /// Why a run could not be finished.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -66,6 +68,20 @@ pub enum Error {
         /// What it must be.
         expected: &'static str,
     },
+    /// A device that this program was built without.
+    #[error("this program was built without `{}`, so it can't train on `{device}`", device.kind())]
+    DeviceNotBuilt {
+        /// The device.
+        device: TrainingDevice,
+    },
+    /// A device that is not there or does not compute.
+    #[error("can't train on `{device}`: {message}")]
+    NoDevice {
+        /// The device.
+        device: TrainingDevice,
+        /// Why.
+        message: String,
+    },
     /// The weights became infinite or not a number.
     #[error("training diverged: the weights are no longer finite numbers")]
     Diverged,
@@ -105,6 +121,18 @@ impl Error {
                 Some("add examples of a second function, or of out-of-scope texts (intent \"oos\")".into())
             }
             Error::Setting { key, table, .. } => Some(format!("change `{key}` in the [{table}] table of mynah.toml")),
+            Error::DeviceNotBuilt { device } => Some(format!(
+                "build it with `cargo build --release --features {}`, or train on the processor with `--device cpu`",
+                device.kind()
+            )),
+            Error::NoDevice { device, .. } => Some(
+                match device.kind() {
+                    "cuda" => "it needs an NVIDIA card with its driver, and NVRTC of the CUDA toolkit; `nvidia-smi` lists cards",
+                    _ => "it needs a card with a driver for Vulkan, Metal or DirectX 12; on Linux `vulkaninfo --summary` lists them",
+                }
+                .to_string()
+                    + "; or train on the processor with `--device cpu`",
+            ),
             Error::Diverged => Some("lower `learning_rate` in the [training] table of mynah.toml".into()),
             Error::Cancelled => Some("the same command goes on from the last finished epoch".into()),
             Error::Training { .. } | Error::Tensor { .. } => None,

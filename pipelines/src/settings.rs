@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::device::TrainingDevice;
+
 /// How a candidate is fine-tuned: the `[training]` table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -92,6 +94,9 @@ pub struct TrainingSettings {
     pub answer_negatives: f64,
     /// Windows that are seen again when training goes on from a version that has learned these questions already.
     pub answer_replay: usize,
+    /// Where the steps are computed: `cpu`, `cuda` or `wgpu`, with `:1` and so on for another card than the first. The weights
+    /// differ by the rounding of the device.
+    pub device: TrainingDevice,
     /// Seed of shuffling, dropout and new heads.
     pub seed: u64,
 }
@@ -135,6 +140,7 @@ impl Default for TrainingSettings {
             answer_overlap: 64,
             answer_negatives: 0.1,
             answer_replay: 512,
+            device: TrainingDevice::Cpu,
             seed: 42,
         }
     }
