@@ -265,6 +265,9 @@ pub struct TrainArgs {
     /// Seed of shuffling, dropout and new heads
     #[arg(long)]
     pub seed: Option<u64>,
+    /// Where the steps are computed: cpu, cuda, cuda:1, wgpu and so on, if the program was built with it
+    #[arg(long)]
+    pub device: Option<String>,
     /// How many of the lowest layers keep their weights
     #[arg(long, value_name = "LAYERS")]
     pub freeze: Option<usize>,

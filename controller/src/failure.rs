@@ -101,7 +101,10 @@ fn is_misuse(cause: &(dyn std::error::Error + 'static)) -> bool {
         || cause.is::<UsageError>()
         || cause.is::<FaultSyntax>()
         || cause.is::<SettingsError>()
-        || matches!(cause.downcast_ref(), Some(mynah_pipelines::Error::Setting { .. }))
+        || matches!(
+            cause.downcast_ref(),
+            Some(mynah_pipelines::Error::Setting { .. } | mynah_pipelines::Error::DeviceNotBuilt { .. })
+        )
 }
 
 /// The error of the data crate, however deep it is wrapped: transparent errors hide it from the chain of causes.

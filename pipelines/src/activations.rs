@@ -167,7 +167,8 @@ fn key(input_ids: &[u32]) -> Key {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fine_tune::{device, freeze_model};
+    use crate::device::host;
+    use crate::fine_tune::freeze_model;
     use crate::progress::NoProgress;
     use crate::settings::TrainingSettings;
     use crate::weights;
@@ -176,7 +177,7 @@ mod tests {
     fn network(frozen_layers: usize) -> Network {
         let settings = TrainingSettings { frozen_layers, ..TrainingSettings::default() };
         let labels = Labels { functions: vec!["a".into(), "b".into()], ..Labels::default() };
-        let model = weights::load(&Checkpoint::starter().unwrap(), &labels, 1, &device()).unwrap();
+        let model = weights::load(&Checkpoint::starter().unwrap(), &labels, 1, &host().autodiff()).unwrap();
         Network::read(&freeze_model(model, &settings).unwrap(), 0, false)
     }
 

@@ -1,12 +1,14 @@
 //! AdamW in one pass over the weights (arXiv 1711.05101), as an optimizer of burn's.
 //!
 //! burn's own makes a tensor for every term. This one clips, updates both moments and moves the weight while a number
-//! is in a register, over all cores. Optionally it pulls towards where training started (L2-SP, arXiv 1802.01483).
+//! is in a register, over all cores. Weights on another device are moved there, by the same formulas on tensors. Optionally
+//! it pulls towards where training started (L2-SP, arXiv 1802.01483).
 
-use burn::optim::{AdaptiveMomentumState, LearningRate, Optimizer};
+use burn::optim::{AdaptiveMomentumState, LearningRate, Optimizer, RecordState, StateSink, StateSource};
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
+use crate::device::{host, is_host};
 use crate::native::{dot, wide};
 
 /// Weights that one task updates.
@@ -29,17 +31,61 @@ pub struct AdamW {
     pub gradient_clip: f32,
 }
 
+/// burn's own, so that its records hold it; the third tensor, which AdamW has no use for, is the start that pulls.
+///
+/// A record is read into this process's memory, and moved to the weight's device by the first step: burn would read it on
+/// the device that it takes for the best of those compiled in, whether or not it is there.
+#[derive(Clone)]
+pub struct Moments<const D: usize>(AdaptiveMomentumState<D>);
+
+impl<const D: usize> RecordState for Moments<D> {
+    fn state_flatten(&self, prefix: &str, out: &mut StateSink) {
+        self.0.state_flatten(prefix, out);
+    }
+
+    fn state_unflatten(prefix: &str, source: &mut StateSource, _default: &Device) -> Option<Self> {
+        AdaptiveMomentumState::state_unflatten(prefix, source, &host()).map(Self)
+    }
+}
+
 impl Optimizer for AdamW {
-    /// burn's own, so that its records hold it; the third tensor, which AdamW has no use for, is the start that pulls.
-    type State<const D: usize> = AdaptiveMomentumState<D>;
+    type State<const D: usize> = Moments<D>;
 
     fn step<const D: usize>(
         &self,
         learning_rate: LearningRate,
         tensor: Tensor<D>,
         gradient: Tensor<D>,
+        state: Option<Moments<D>>,
+    ) -> (Tensor<D>, Option<Moments<D>>) {
+        let state = state.map(|Moments(state)| state);
+        let (tensor, state) = match is_host(&tensor.device()) {
+            true => self.step_here(learning_rate, tensor, gradient, state),
+            false => self.step_there(learning_rate, tensor, gradient, state),
+        };
+        (tensor, Some(Moments(state)))
+    }
+
+    fn to_device<const D: usize>(Moments(state): Moments<D>, device: &Device) -> Moments<D> {
+        Moments(state.to_device(device))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Step {
+    learning_rate: f32,
+    time: usize,
+}
+
+impl AdamW {
+    /// In this process's memory.
+    fn step_here<const D: usize>(
+        &self,
+        learning_rate: LearningRate,
+        tensor: Tensor<D>,
+        gradient: Tensor<D>,
         state: Option<AdaptiveMomentumState<D>>,
-    ) -> (Tensor<D>, Option<AdaptiveMomentumState<D>>) {
+    ) -> (Tensor<D>, AdaptiveMomentumState<D>) {
         let device = tensor.device();
         let start = match (&state, self.start_decay > 0.0) {
             (Some(state), _) => state.max_moment_2.clone(),
@@ -65,21 +111,44 @@ impl Optimizer for AdamW {
         let tensor = |data: TensorData| Tensor::from_data(data, &device);
         let mut state = AdaptiveMomentumState::new(time, tensor(first), tensor(second));
         state.max_moment_2 = start;
-        (tensor(weight), Some(state))
+        (tensor(weight), state)
     }
 
-    fn to_device<const D: usize>(state: AdaptiveMomentumState<D>, device: &Device) -> AdaptiveMomentumState<D> {
-        state.to_device(device)
+    /// The same on tensors, wherever they lie: nothing is read.
+    fn step_there<const D: usize>(
+        &self,
+        learning_rate: LearningRate,
+        tensor: Tensor<D>,
+        gradient: Tensor<D>,
+        state: Option<AdaptiveMomentumState<D>>,
+    ) -> (Tensor<D>, AdaptiveMomentumState<D>) {
+        let Self { beta_1, beta_2, epsilon, .. } = *self;
+        let (time, first, second, start) = match state {
+            Some(state) => (state.time + 1, state.moment_1, state.moment_2, state.max_moment_2),
+            None => {
+                let start = (self.start_decay > 0.0).then(|| tensor.clone());
+                (1, tensor.zeros_like(), tensor.zeros_like(), start)
+            }
+        };
+        let learning_rate = learning_rate as f32;
+        let norm = (gradient.clone() * gradient.clone()).sum().sqrt();
+        let scale = norm.clamp_min(self.gradient_clip.max(f32::MIN_POSITIVE)).recip() * self.gradient_clip;
+        let gradient = gradient * scale.reshape([1; D]);
+        let first = first * beta_1 + gradient.clone() * (1.0 - beta_1);
+        let second = second * beta_2 + gradient.clone() * gradient * (1.0 - beta_2);
+        let correction_1 = 1.0 - beta_1.powi(time as i32);
+        let root_2 = (1.0 - beta_2.powi(time as i32)).sqrt();
+        let mut weight = tensor;
+        if let Some(start) = &start {
+            weight = weight.clone() - (weight - start.clone()) * (learning_rate * self.start_decay);
+        }
+        let moved = first.clone() * (learning_rate / correction_1) / (second.clone().sqrt() / root_2 + epsilon);
+        let weight = weight * (1.0 - learning_rate * self.weight_decay) - moved;
+        let mut state = AdaptiveMomentumState::new(time, first, second);
+        state.max_moment_2 = start;
+        (weight, state)
     }
-}
 
-#[derive(Clone, Copy)]
-struct Step {
-    learning_rate: f32,
-    time: usize,
-}
-
-impl AdamW {
     fn update(
         &self,
         weight: &mut TensorData,
@@ -162,6 +231,32 @@ mod tests {
             .init();
         let (a, b) = (run(ours(0.0).into(), &gradients), run(theirs, &gradients));
         assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5), "{a:?} {b:?}");
+    }
+
+    #[test]
+    fn tensors_move_as_numbers_do() {
+        let device = host();
+        let optimizer = ours(0.3);
+        let weight = || Tensor::<2>::from_data([[0.5, -2.0, 3.0], [1.0, 0.0, -0.1]], &device);
+        let ((mut here, mut its), (mut there, mut theirs)) = ((weight(), None), (weight(), None));
+        // A gradient that is clipped, and one that is not.
+        for gradient in [[[3.0, 4.0, 0.0], [1.0, -2.0, 0.5]], [[0.1, -0.2, 0.3], [0.0, 0.2, -0.1]]] {
+            let gradient = Tensor::<2>::from_data(gradient, &device);
+            let (weight, state) = optimizer.step_here(0.1, here, gradient.clone(), its);
+            (here, its) = (weight, Some(state));
+            let (weight, state) = optimizer.step_there(0.1, there, gradient, theirs);
+            (there, theirs) = (weight, Some(state));
+        }
+        let near = |a: Tensor<2>, b: Tensor<2>| {
+            let (a, b) = (a.into_data().try_to_vec::<f32>().unwrap(), b.into_data().try_to_vec::<f32>().unwrap());
+            assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-6), "{a:?} {b:?}");
+        };
+        near(here, there);
+        let (its, theirs) = (its.unwrap(), theirs.unwrap());
+        assert_eq!(its.time, theirs.time);
+        near(its.moment_1, theirs.moment_1);
+        near(its.moment_2, theirs.moment_2);
+        near(its.max_moment_2.unwrap(), theirs.max_moment_2.unwrap());
     }
 
     #[test]

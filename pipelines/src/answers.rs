@@ -8,9 +8,10 @@ use std::path::Path;
 
 use crate::candidate::Candidate;
 use crate::checkpoints::{CHECKPOINT_EVERY, DIRECTORY};
+use crate::device::host;
 use crate::error::Error;
 use crate::files;
-use crate::fine_tune::{self, FineTuneInput, QuestionInput, fine_tune};
+use crate::fine_tune::{FineTuneInput, QuestionInput, fine_tune};
 use crate::progress::{NoProgress, Progress, Stage};
 use crate::settings::TrainingSettings;
 use crate::squad::{Nearness, nearness};
@@ -199,13 +200,14 @@ pub fn train_answers(
     directory: &Path,
     progress: &dyn Progress,
 ) -> Result<AnswerTraining, Error> {
+    let compute = settings.device.open()?;
     progress.stage(Stage::Encode, 0);
     let input = question_input(questions, checkpoint, settings, false)?;
     if input.train.is_empty() {
         return Err(Error::NoExamples);
     }
     let labels = checkpoint.labels()?.unwrap_or_default();
-    let device = fine_tune::device();
+    let device = host().autodiff();
     let mut model = weights::load(checkpoint, &labels, settings.seed, &device)?;
     weights::ensure_answer_head(&mut model, settings.seed, &device);
     let (count, tokens) = (input.train.len(), input.train.iter().map(|window| window.input_ids.len()).sum());
@@ -218,6 +220,7 @@ pub fn train_answers(
     let tuned = fine_tune(
         FineTuneInput {
             model,
+            compute: &compute,
             train: Vec::new(),
             validation: Vec::new(),
             function_surplus: Vec::new(),

@@ -1,5 +1,5 @@
-//! The losses as tensors that burn differentiates: the reference that the CPU's own step ([`crate::native`]) is held
-//! against and timed beside. It runs on any device of burn's.
+//! The losses as tensors that burn differentiates: what graphics cards train by, and the reference that the CPU's own step
+//! ([`crate::native`]) is held against and timed beside. It runs on any device of burn's.
 
 use burn::tensor::{Device, Int, Tensor, activation};
 
@@ -39,7 +39,7 @@ pub(crate) fn texts(
     let PaddedTexts { tokens, functions: targets, weights, words, embeddings, taught } =
         PaddedTexts::new(batch, device);
     let [batch_size, seq_length] = tokens.input_ids.dims();
-    let hidden = model.hidden(tokens.input_ids.clone(), tokens.padding.clone(), options);
+    let hidden = model.hidden(&tokens, options);
     let first = Tensor::<1, Int>::arange_step(0..(batch_size * seq_length) as i64, seq_length, device);
     let functions = model.function_logits(hidden.clone().select(0, first), options);
     let smoothing = objective.label_smoothing;
@@ -72,10 +72,10 @@ pub(crate) fn windows(
     options: &ForwardOptions,
     device: &Device,
 ) -> Spans {
-    let PaddedWindows { tokens: PaddedTokens { input_ids, padding, pooling }, places, embeddings } =
-        PaddedWindows::new(batch, device);
-    let [batch_size, seq_length] = input_ids.dims();
-    let hidden = model.hidden(input_ids, padding.clone(), options);
+    let PaddedWindows { tokens, places, embeddings } = PaddedWindows::new(batch, device);
+    let [batch_size, seq_length] = tokens.input_ids.dims();
+    let hidden = model.hidden(&tokens, options);
+    let PaddedTokens { padding, pooling, .. } = tokens;
     let distance = embeddings.map(|embeddings| cosine_distance(pool(hidden.clone(), pooling), embeddings));
     let logits = model.answer_logits(hidden, options).reshape([batch_size, seq_length, 2]);
     let logits = [0, 1].map(|side| {

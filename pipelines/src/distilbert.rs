@@ -11,6 +11,8 @@ use burn::tensor::{Bool, Device, Int, Tensor, activation};
 use mynah_runtime::Config;
 
 use crate::dropout::DropoutSource;
+use crate::native::{ANSWER_PLACE, EMBEDDING_PLACE, FUNCTION_PLACE, LAYER_PLACE, TAG_PLACE};
+use crate::padded::PaddedTokens;
 
 /// Word and position embeddings with their normalisation.
 #[derive(Module, Debug)]
@@ -94,26 +96,16 @@ pub struct JointModel {
 /// What the forward pass needs besides the weights.
 #[derive(Clone, Debug, Default)]
 pub struct ForwardOptions {
-    /// Dropout of the encoder; none outside training.
+    /// The masks of a training step; none outside training.
     pub dropout: Option<DropoutSource>,
-    /// Probability inside the encoder.
-    pub encoder_dropout: f64,
-    /// Probability before the heads.
-    pub head_dropout: f64,
+    /// The lowest layer whose weights are trained: below it nothing is dropped, and a batch may bring what enters it.
+    pub first_trained_layer: usize,
 }
 
 impl ForwardOptions {
-    fn encoder(&self, input: Tensor<2>) -> Tensor<2> {
-        self.apply(input, self.encoder_dropout)
-    }
-
-    fn head(&self, input: Tensor<2>) -> Tensor<2> {
-        self.apply(input, self.head_dropout)
-    }
-
-    fn apply(&self, input: Tensor<2>, probability: f64) -> Tensor<2> {
+    fn drop(&self, input: Tensor<2>, with: impl FnOnce(&DropoutSource, Tensor<2>) -> Tensor<2>) -> Tensor<2> {
         match &self.dropout {
-            Some(source) => source.apply(input, probability),
+            Some(source) => with(source, input),
             None => input,
         }
     }
@@ -155,33 +147,46 @@ impl JointModel {
         }
     }
 
-    /// The encoder's last hidden states.
+    /// The encoder's last hidden states. Dropout is left out below the first trained layer, so that what frozen layers
+    /// make of a text is the same in every epoch.
     ///
     /// # Shapes
-    /// - input_ids: `[batch_size, seq_length]`
-    /// - padding: `[batch_size, seq_length]`, true where a position is padding
     /// - output: `[batch_size * seq_length, dim]`
-    pub fn hidden(
-        &self,
-        input_ids: Tensor<2, Int>,
-        padding: Option<Tensor<2, Bool>>,
-        options: &ForwardOptions,
-    ) -> Tensor<2> {
+    pub fn hidden(&self, tokens: &PaddedTokens, options: &ForwardOptions) -> Tensor<2> {
+        let [batch_size, seq_length] = tokens.input_ids.dims();
+        let first_trained = options.first_trained_layer;
+        let first = if tokens.below.is_some() { first_trained } else { 0 };
+        let mut hidden = match &tokens.below {
+            Some(below) => below.clone(),
+            None => self.embed(&tokens.input_ids),
+        };
+        if first_trained == 0 {
+            hidden = options.drop(hidden, |source, hidden| source.encoder(hidden, EMBEDDING_PLACE));
+        }
+        let padding = tokens.padding.clone().map(|mask| {
+            mask.reshape([batch_size, 1, 1, seq_length]).expand([batch_size, self.n_heads, seq_length, seq_length])
+        });
+        let shape = [batch_size, seq_length, self.n_heads];
+        for (index, layer) in self.distilbert.transformer.layer.iter().enumerate().skip(first) {
+            hidden = layer.forward(hidden, shape, padding.clone(), |branch| match index >= first_trained {
+                true => options.drop(branch, |source, branch| source.encoder(branch, LAYER_PLACE + index as u64)),
+                false => branch,
+            });
+        }
+        hidden
+    }
+
+    /// # Shapes
+    /// - input_ids: `[batch_size, seq_length]`
+    /// - output: `[batch_size * seq_length, dim]`
+    fn embed(&self, input_ids: &Tensor<2, Int>) -> Tensor<2> {
         let [batch_size, seq_length] = input_ids.dims();
         let embeddings = &self.distilbert.embeddings;
         let positions = Tensor::<1, Int>::arange(0..seq_length as i64, &input_ids.device()).unsqueeze::<2>();
-        let words = embeddings.word_embeddings.forward(input_ids);
+        let words = embeddings.word_embeddings.forward(input_ids.clone());
         let places = embeddings.position_embeddings.forward(positions);
         let [_, _, dim] = words.dims();
-        let mut hidden = embeddings.layer_norm.forward((words + places).reshape([batch_size * seq_length, dim]));
-        hidden = options.encoder(hidden);
-        let padding = padding.map(|mask| {
-            mask.reshape([batch_size, 1, 1, seq_length]).expand([batch_size, self.n_heads, seq_length, seq_length])
-        });
-        for layer in &self.distilbert.transformer.layer {
-            hidden = layer.forward(hidden, [batch_size, seq_length, self.n_heads], padding.clone(), options);
-        }
-        hidden
+        embeddings.layer_norm.forward((words + places).reshape([batch_size * seq_length, dim]))
     }
 
     /// Logits of the function head from the first token of every text.
@@ -191,7 +196,7 @@ impl JointModel {
     /// - output: `[batch_size, functions]`
     pub fn function_logits(&self, first: Tensor<2>, options: &ForwardOptions) -> Tensor<2> {
         let pooled = activation::relu(self.pre_classifier.forward(first));
-        self.classifier.forward(options.head(pooled))
+        self.classifier.forward(options.drop(pooled, |source, rows| source.head(rows, FUNCTION_PLACE)))
     }
 
     /// Logits of the argument head.
@@ -200,7 +205,7 @@ impl JointModel {
     /// - words: `[words, dim]`, the hidden state of the first token of every word
     /// - output: `[words, tags]`
     pub fn tag_logits(&self, words: Tensor<2>, options: &ForwardOptions) -> Tensor<2> {
-        self.slot_classifier.forward(options.head(words))
+        self.slot_classifier.forward(options.drop(words, |source, rows| source.head(rows, TAG_PLACE)))
     }
 
     /// Logits of the answer head, start and end; zeros without one.
@@ -210,7 +215,7 @@ impl JointModel {
     /// - output: `[batch_size * seq_length, 2]`
     pub fn answer_logits(&self, hidden: Tensor<2>, options: &ForwardOptions) -> Tensor<2> {
         match &self.qa_outputs {
-            Some(head) => head.forward(options.head(hidden)),
+            Some(head) => head.forward(options.drop(hidden, |source, rows| source.head_of_tokens(rows, ANSWER_PLACE))),
             None => hidden.narrow(1, 0, 2) * 0.0,
         }
     }
@@ -226,7 +231,7 @@ impl TransformerLayer {
         hidden: Tensor<2>,
         [batch_size, seq_length, n_heads]: [usize; 3],
         padding: Option<Tensor<4, Bool>>,
-        options: &ForwardOptions,
+        dropped: impl FnOnce(Tensor<2>) -> Tensor<2>,
     ) -> Tensor<2> {
         let [rows, dim] = hidden.dims();
         let head_dim = dim / n_heads;
@@ -243,7 +248,7 @@ impl TransformerLayer {
         let context = activation::softmax(scores, 3).matmul(value).swap_dims(1, 2).reshape([rows, dim]);
         let attended = self.sa_layer_norm.forward(self.attention.out_lin.forward(context) + hidden);
         let expanded = activation::gelu(self.ffn.lin1.forward(attended.clone()));
-        let output = options.encoder(self.ffn.lin2.forward(expanded));
+        let output = dropped(self.ffn.lin2.forward(expanded));
         self.output_layer_norm.forward(output + attended)
     }
 }

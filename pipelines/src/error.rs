@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::device::TrainingDevice;
+
 /// Why a run could not be finished.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -69,6 +71,20 @@ pub enum Error {
     /// A vocabulary that nothing can be masked in.
     #[error("the base's vocabulary has no token `[MASK]`, so that it can't be adapted to unlabelled texts")]
     NoMaskToken,
+    /// A device that this program was built without.
+    #[error("this program was built without `{}`, so it can't train on `{device}`", device.kind())]
+    DeviceNotBuilt {
+        /// The device.
+        device: TrainingDevice,
+    },
+    /// A device that is not there or does not compute.
+    #[error("can't train on `{device}`: {message}")]
+    NoDevice {
+        /// The device.
+        device: TrainingDevice,
+        /// Why.
+        message: String,
+    },
     /// The weights became infinite or not a number.
     #[error("training diverged: the weights are no longer finite numbers")]
     Diverged,
@@ -109,6 +125,18 @@ impl Error {
             }
             Error::Setting { key, table, .. } => Some(format!("change `{key}` in the [{table}] table of mynah.toml")),
             Error::NoMaskToken => Some("set `adaptation_epochs = 0` in the [training] table of mynah.toml".into()),
+            Error::DeviceNotBuilt { device } => Some(format!(
+                "build it with `cargo build --release --features {}`, or train on the processor with `--device cpu`",
+                device.kind()
+            )),
+            Error::NoDevice { device, .. } => Some(
+                match device.kind() {
+                    "cuda" => "it needs an NVIDIA card with its driver, and NVRTC of the CUDA toolkit; `nvidia-smi` lists cards",
+                    _ => "it needs a card with a driver for Vulkan, Metal or DirectX 12; on Linux `vulkaninfo --summary` lists them",
+                }
+                .to_string()
+                    + "; or train on the processor with `--device cpu`",
+            ),
             Error::Diverged => Some("lower `learning_rate` in the [training] table of mynah.toml".into()),
             Error::Cancelled => Some("the same command goes on from the last finished epoch".into()),
             Error::Training { .. } | Error::Tensor { .. } => None,

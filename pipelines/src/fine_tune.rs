@@ -7,7 +7,6 @@
 use burn::module::{Module, ParamGroup};
 use burn::optim::ModuleOptimizer;
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
-use burn::tensor::Device;
 use burn::train::{Interrupter, Learner, SupervisedTraining};
 use std::path::Path;
 use std::sync::Arc;
@@ -18,6 +17,7 @@ use std::time::Duration;
 use crate::adamw::AdamW;
 use crate::batch::{EncodedExample, Order};
 use crate::checkpoints::{Checkpoints, Keep, Patience, best_epoch, is_exhausted};
+use crate::device::{Compute, host};
 use crate::distilbert::JointModel;
 use crate::error::Error;
 use crate::metrics::{ExactMatch, FunctionAccuracy, Loss, Mean, Score, SpanMatch};
@@ -26,13 +26,15 @@ use crate::progress::{Progress, Stage};
 use crate::renderer::{EpochScores, History, ScoreLogger, Tick, TickRenderer};
 use crate::schedule::WarmupLinear;
 use crate::settings::TrainingSettings;
-use crate::trainee::{Engine, Objective, Trainee};
+use crate::trainee::{Objective, Trainee};
 use crate::windows::AnswerWindow;
 
 /// What a fine-tune starts from.
 pub struct FineTuneInput<'a> {
-    /// Weights on [`device`], heads grown to the labels of the examples.
+    /// Weights with gradients, heads grown to the labels of the examples.
     pub model: JointModel,
+    /// Where the steps are computed.
+    pub compute: &'a Compute,
     /// Examples whose loss is minimised.
     pub train: Vec<EncodedExample>,
     /// Examples that choose the best epoch.
@@ -70,7 +72,7 @@ pub struct QuestionInput {
 
 /// What a fine-tune made.
 pub struct FineTuned {
-    /// The weights of the best epoch.
+    /// The weights of the best epoch, on the CPU.
     pub model: JointModel,
     /// Which epoch that was, counted from 1.
     pub best_epoch: usize,
@@ -80,11 +82,6 @@ pub struct FineTuned {
     pub questions: usize,
     /// Epochs that an earlier run had behind it; 0 when this one began at the beginning.
     pub resumed_after: usize,
-}
-
-/// The device that training runs on: burn's CPU backend with gradients.
-pub fn device() -> Device {
-    Device::flex().autodiff()
 }
 
 /// Trains until the epochs are over, validation stops getting better, or `progress` is cancelled.
@@ -188,14 +185,15 @@ impl Run {
             encoder_dropout: settings.dropout,
             head_dropout: settings.head_dropout,
             first_trained_layer: settings.frozen_layers.min(input.model.distilbert.transformer.layer.len()),
-            engine: Engine::Native,
+            engine: input.compute.engine,
         };
-        let trainee = Trainee::new(freeze_model(input.model, settings)?, objective);
+        let model = input.model.fork(&input.compute.device);
+        let trainee = Trainee::new(freeze_model(model, settings)?, objective);
         let template = trainee.clone();
         let tuned = |history: &History| {
             let epochs = history.epochs();
             let best_epoch = best_epoch(&history.scores()).ok_or(Error::Diverged)?;
-            let model = template.load_record(checkpoints.model(best_epoch)?).model.valid();
+            let model = template.load_record(checkpoints.model(best_epoch)?).model.valid().to_device(&host());
             if !crate::weights::is_finite(&model)? {
                 return Err(Error::Diverged);
             }
@@ -302,7 +300,7 @@ fn group(pattern: &str) -> Result<ParamGroup, Error> {
     ParamGroup::from_regex(pattern).map_err(|source| Error::Training { message: format!("{source:?}") })
 }
 
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     panic
         .downcast_ref::<String>()
         .cloned()

@@ -11,7 +11,7 @@ use crate::windows::AnswerWindow;
 
 /// Where a fine-tune starts from.
 pub(crate) struct Origin<'a> {
-    /// The program that trains.
+    /// The program that trains, and the device.
     pub engine: &'a str,
     /// The version or base whose weights, embeddings and logits it reads.
     pub parent: &'a Digest,

@@ -19,6 +19,7 @@ use crate::candidate::{Candidate, Provenance};
 use crate::checkpoints::{CHECKPOINT_EVERY, Checkpoints};
 use crate::corpus::{Corpus, Replay, tokens_of};
 use crate::corrected::Corrected;
+use crate::device::Compute;
 use crate::error::Error;
 use crate::fine_tune::{FineTuneInput, FineTuned, fine_tune};
 use crate::gate::{Evidence, Gate, GateReport, Passed, Rejected};
@@ -37,8 +38,8 @@ use crate::settings::{GateSettings, TrainingSettings};
 use crate::swap;
 use crate::weights;
 
-/// What made a version, as its manifest says.
-const ENGINE: &str = concat!("mynah ", env!("CARGO_PKG_VERSION"), ", burn 0.22.1 flex");
+/// What made a version, as its manifest says, before the name of the device.
+const ENGINE: &str = concat!("mynah ", env!("CARGO_PKG_VERSION"), ", burn 0.22.1");
 
 /// What a run trains on, and from where.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -213,10 +214,22 @@ pub fn learn(
     progress: &dyn Progress,
 ) -> Result<LearnOutcome, Error> {
     check(&request.training)?;
+    // Before anything is written.
+    let compute = request.training.device.open()?;
     let mut run = Run::start(&home.runs_dir(), &request.trigger)?;
     let clock = Clock { started: Instant::now(), stages: Vec::new() };
-    let result =
-        Learning { home, registry, request, progress, run: &mut run, adapted: None, resumed: None, clock }.run();
+    let result = Learning {
+        home,
+        registry,
+        request,
+        compute: &compute,
+        progress,
+        run: &mut run,
+        adapted: None,
+        resumed: None,
+        clock,
+    }
+    .run();
     let (status, message) = match &result {
         Ok(outcome) => match outcome.verdict {
             Verdict::Promoted => (RunStatus::Promoted, None),
@@ -306,6 +319,7 @@ struct Learning<'a> {
     home: &'a Home,
     registry: &'a Registry,
     request: &'a LearnRequest,
+    compute: &'a Compute,
     progress: &'a dyn Progress,
     run: &'a mut Run,
     adapted: Option<Adapted>,
@@ -493,7 +507,7 @@ impl Learning<'_> {
             data_commit: commit.clone(),
             dataset_digest,
             seed: Some(settings.seed),
-            ..ManifestDraft::version(ENGINE)
+            ..ManifestDraft::version(self.engine())
         };
         let mut why = format!("learned from {} examples ({} new), {}", counts.train, counts.new, self.request.trigger);
         if !held_back.is_empty() {
@@ -600,6 +614,7 @@ impl Learning<'_> {
         let directory = self.run.directory().to_path_buf();
         let mut input = FineTuneInput {
             model,
+            compute: self.compute,
             epochs: settings.epochs_for(train.len(), beginning.is_version),
             learning_rate: settings.learning_rate_for(dim, beginning.is_version),
             head_learning_rate: settings.head_learning_rate_factor * settings.learning_rate_for(dim, false),
@@ -613,7 +628,7 @@ impl Learning<'_> {
             checkpoint_every: CHECKPOINT_EVERY,
         };
         let origin = Origin {
-            engine: ENGINE,
+            engine: &self.engine(),
             parent: &beginning.version.manifest_digest,
             labels: beginning.labels,
             precision: self.request.precision,
@@ -647,6 +662,11 @@ impl Learning<'_> {
     ) -> Result<Judged, Error> {
         let progress = self.progress;
         self.clock.time(Stage::Evaluate, || Judged::of(model, version, corpus, corrected, progress))
+    }
+
+    /// What makes the weights: the same numbers come from the same program on the same device.
+    fn engine(&self) -> String {
+        format!("{ENGINE} {}", self.compute.name)
     }
 
     /// Whether a candidate that passed is not promoted at once.

@@ -48,6 +48,9 @@ mod candidate;
 mod checkpoints;
 mod corpus;
 mod corrected;
+mod device;
+#[cfg(test)]
+mod device_tests;
 mod distilbert;
 mod document;
 mod dropout;
@@ -102,6 +105,7 @@ pub use analysis::{
 };
 pub use answers::{AnswerOutcome, AnswerScores, AnswerTraining, evaluate_answers, train_answers};
 pub use backtest::{Arm, ArmReport, Backtest, BacktestReport, SessionPoint};
+pub use device::{TrainingDevice, UnknownDevice};
 pub use document::{Document, DocumentLineage, Speed};
 pub use error::Error;
 pub use evaluate::{evaluate, evaluate_and_analyse};

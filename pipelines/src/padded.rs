@@ -14,6 +14,8 @@ pub struct PaddedTokens {
     pub padding: Option<Tensor<2, Bool>>,
     /// `[batch_size, seq_length]`: 1 / length at a sequence's own tokens, else 0.
     pub pooling: Tensor<2>,
+    /// `[batch_size * seq_length, dim]`: what enters the first trained layer, where the batch brings it.
+    pub below: Option<Tensor<2>>,
 }
 
 impl PaddedTokens {
@@ -31,12 +33,21 @@ impl PaddedTokens {
                 pooling[row * seq_length + column] = 1.0 / (pair[1] - pair[0]) as f32;
             }
         }
+        let below = ragged.below.as_ref().map(|rows| {
+            let dim = rows.len() / ragged.input_ids.len().max(1);
+            let mut below = vec![0f32; batch_size * seq_length * dim];
+            for (text, pair) in below.chunks_exact_mut((seq_length * dim).max(1)).zip(ragged.starts.windows(2)) {
+                text[..(pair[1] - pair[0]) * dim].copy_from_slice(&rows[pair[0] * dim..pair[1] * dim]);
+            }
+            Tensor::from_data(TensorData::new(below, [batch_size * seq_length, dim]), device)
+        });
         let shape = [batch_size, seq_length];
         let padded = pads.contains(&true);
         Self {
             input_ids: Tensor::from_data(TensorData::new(ids, shape), device),
             padding: padded.then(|| Tensor::from_data(TensorData::new(pads, shape), device)),
             pooling: Tensor::from_data(TensorData::new(pooling, shape), device),
+            below,
         }
     }
 }
@@ -166,6 +177,14 @@ mod tests {
         let padding = padded.padding.unwrap().into_data().iter::<bool>().collect::<Vec<_>>();
         assert_eq!(padding, [[false, false, false, true, true], [false; 5]].concat());
         assert!(PaddedTokens::new(&tokens(&[4, 4]), &Device::flex()).padding.is_none());
+    }
+
+    #[test]
+    fn what_lies_below_is_padded_with_zeros() {
+        let ragged = Ragged { below: Some((1..=6).map(|n| n as f32).collect()), ..tokens(&[1, 2]) };
+        let below = PaddedTokens::new(&ragged, &Device::flex()).below.unwrap();
+        assert_eq!(below.dims(), [4, 2]);
+        assert_eq!(below.into_data().try_to_vec::<f32>().unwrap(), [1.0, 2.0, 0.0, 0.0, 3.0, 4.0, 5.0, 6.0]);
     }
 
     #[test]

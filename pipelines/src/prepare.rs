@@ -12,9 +12,10 @@ use crate::adaptation::Adaptation;
 use crate::answers::question_input;
 use crate::batch::{Batch, EncodedExample, Teacher};
 use crate::corpus::{Corpus, Replay, balanced, tokens_of};
+use crate::device::host;
 use crate::distilbert::JointModel;
 use crate::error::Error;
-use crate::fine_tune::{QuestionInput, device, freeze_model};
+use crate::fine_tune::{QuestionInput, freeze_model};
 use crate::native::{Network, Signal};
 use crate::prior;
 use crate::progress::Progress;
@@ -47,7 +48,7 @@ pub(crate) struct Beginning<'a> {
 
 /// What the training steps read.
 pub(crate) struct Prepared {
-    /// The weights to start from, frozen where they stay as they are.
+    /// The weights to start from, on the CPU, frozen where they stay as they are.
     pub model: JointModel,
     /// Examples whose loss is minimised.
     pub train: Vec<EncodedExample>,
@@ -121,7 +122,8 @@ impl Beginning<'_> {
             // Too few examples for a split of their own: the last epoch is as good a choice as any.
             validation = train.clone();
         }
-        let device = device();
+        // Wherever the steps are computed: what is remembered and taught does not depend on it.
+        let device = host().autodiff();
         let mut model = weights::load(self.checkpoint, self.labels, settings.seed, &device)?;
         if !questions.train.is_empty() {
             weights::ensure_answer_head(&mut model, settings.seed, &device);

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use crate::batch::{Batch, EncodedExample};
 use crate::candidate::Candidate;
+use crate::device::{Compute, host};
 use crate::distilbert::{ForwardOptions, JointModel};
 use crate::error::Error;
-use crate::fine_tune::{self, FineTuneInput, FineTuned, QuestionInput, fine_tune};
+use crate::fine_tune::{FineTuneInput, FineTuned, QuestionInput, fine_tune};
 use crate::padded::PaddedTokens;
 use crate::progress::{NoProgress, Progress, Stage};
 use crate::settings::TrainingSettings;
@@ -45,7 +46,7 @@ fn encoded(input_ids: &[u32]) -> EncodedExample {
 
 fn hidden(model: &JointModel, examples: &[&EncodedExample]) -> Vec<f32> {
     let tokens = PaddedTokens::new(&Batch::new(examples).ragged, &Device::flex());
-    let rows = model.hidden(tokens.input_ids, tokens.padding, &ForwardOptions::default());
+    let rows = model.hidden(&tokens, &ForwardOptions::default());
     weights::values(rows).unwrap()
 }
 
@@ -171,7 +172,8 @@ fn tune(
         validation.iter_mut().for_each(|example| example.function = (example.function + 1) % 3);
     }
     let input = FineTuneInput {
-        model: weights::load(&starter, &labels(), settings.seed, &fine_tune::device()).unwrap(),
+        model: weights::load(&starter, &labels(), settings.seed, &host().autodiff()).unwrap(),
+        compute: &Compute::cpu(),
         validation,
         train,
         epochs: settings.epochs.unwrap_or(24),
@@ -195,13 +197,13 @@ fn overfit(directory: &Path) -> (JointModel, f64) {
 }
 
 /// Stops a run as soon as an epoch has begun.
-struct StopIn {
+pub(crate) struct StopIn {
     epoch: usize,
     reached: AtomicBool,
 }
 
 impl StopIn {
-    fn epoch(epoch: usize) -> Self {
+    pub(crate) fn epoch(epoch: usize) -> Self {
         Self { epoch, reached: AtomicBool::new(false) }
     }
 }

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::device::TrainingDevice;
+
 /// How a candidate is fine-tuned: the `[training]` table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -103,6 +105,9 @@ pub struct TrainingSettings {
     pub adaptation_frozen_layers: Option<usize>,
     /// Tokens of the texts at most; of more, the seed chooses.
     pub adaptation_tokens: usize,
+    /// Where the steps are computed: `cpu`, `cuda` or `wgpu`, with `:1` and so on for another card than the first. The weights
+    /// differ by the rounding of the device.
+    pub device: TrainingDevice,
     /// Seed of shuffling, dropout and new heads.
     pub seed: u64,
 }
@@ -151,6 +156,7 @@ impl Default for TrainingSettings {
             adaptation_mask_share: 0.15,
             adaptation_frozen_layers: None,
             adaptation_tokens: 131_072,
+            device: TrainingDevice::Cpu,
             seed: 42,
         }
     }

@@ -1,6 +1,7 @@
 //! The time of a training step, on made-up texts.
 
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
+use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::train::TrainStep;
 use mynah_runtime::{Checkpoint, Labels};
@@ -9,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use crate::adamw::AdamW;
 use crate::batch::{Batch, EncodedExample};
+use crate::device::{TrainingDevice, host};
 use crate::error::Error;
-use crate::fine_tune::{device, freeze_model};
+use crate::fine_tune::freeze_model;
 use crate::mixed::Mixed;
 use crate::native::Network;
 use crate::settings::TrainingSettings;
@@ -35,8 +37,10 @@ pub struct StepShape {
     pub frozen: usize,
     /// Whether what lies below the trained layers was computed before.
     pub cached: bool,
-    /// Whether burn differentiates the step instead of Mynah.
+    /// Whether burn differentiates the step instead of Mynah, which it does on graphics cards in any case.
     pub autodiff: bool,
+    /// Where it is computed.
+    pub device: TrainingDevice,
     /// Threads.
     pub threads: usize,
 }
@@ -44,7 +48,7 @@ pub struct StepShape {
 /// Times whole steps (forward, loss, backward, AdamW) on `checkpoint` for about `budget`: the median.
 ///
 /// # Errors
-/// A checkpoint that cannot be loaded, or no threads.
+/// A checkpoint that cannot be loaded, a device that is not there, or no threads.
 pub fn time_steps(checkpoint: &Checkpoint, shape: StepShape, budget: Duration) -> Result<Duration, Error> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(shape.threads)
@@ -61,14 +65,14 @@ fn time(checkpoint: &Checkpoint, shape: StepShape, budget: Duration) -> Result<D
         freeze_embeddings: shape.frozen > 0,
         ..TrainingSettings::default()
     };
+    let compute = shape.device.open()?;
     let objective = Objective {
         encoder_dropout: settings.dropout,
         first_trained_layer: shape.frozen,
-        engine: if shape.autodiff { Engine::Autodiff } else { Engine::Native },
+        engine: if shape.autodiff { Engine::Autodiff } else { compute.engine },
         ..Objective::default()
     };
-    let model = weights::load(checkpoint, &labels, settings.seed, &device())?;
-    let mut trainee = Trainee::new(freeze_model(model, &settings)?, objective);
+    let model = freeze_model(weights::load(checkpoint, &labels, settings.seed, &host().autodiff())?, &settings)?;
     let mut optimizer = ModuleOptimizer::from(AdamW {
         beta_1: 0.9,
         beta_2: 0.999,
@@ -87,11 +91,12 @@ fn time(checkpoint: &Checkpoint, shape: StepShape, budget: Duration) -> Result<D
         })
         .collect();
     if shape.cached {
-        let network = Network::read(&trainee.model, 0, false);
+        let network = Network::read(&model, 0, false);
         for example in &mut examples {
             example.below = Some(Arc::new(network.below_first_trained(&example.input_ids)));
         }
     }
+    let mut trainee = Trainee::new(model.fork(&compute.device), objective);
     let batch = Mixed::Texts(Box::new(Batch::new(&examples.iter().collect::<Vec<_>>())));
     let (mut times, mut started) = (Vec::new(), Instant::now());
     for step in 0.. {
@@ -99,6 +104,8 @@ fn time(checkpoint: &Checkpoint, shape: StepShape, budget: Duration) -> Result<D
         let output = TrainStep::step(&trainee, batch.clone());
         // As burn-train's learner does, which keeps a copy of the module while the optimizer works.
         trainee = trainee.clone().optimize(&mut optimizer, ModuleLearningRate::from(5e-5), output.grads);
+        // A card computes behind the program's back.
+        compute.device.sync().map_err(|source| Error::Training { message: source.to_string() })?;
         match step + 1 {
             WARM_UP => started = Instant::now(),
             warm if warm > WARM_UP => times.push(before.elapsed()),

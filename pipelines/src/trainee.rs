@@ -44,13 +44,24 @@ pub struct Objective {
     pub engine: Engine,
 }
 
+impl Objective {
+    /// The dropout of the step on `batch`.
+    fn dropout(&self, batch: &Mixed) -> Dropout {
+        Dropout {
+            stream: split_mix(self.seed ^ split_mix(batch.ragged().number)),
+            encoder: self.encoder_dropout,
+            head: self.head_dropout,
+        }
+    }
+}
+
 /// Who computes a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Engine {
     /// The CPU, by [`crate::native`].
     #[default]
     Native,
-    /// The device of the weights, differentiated by burn: the reference, which no run uses yet.
+    /// The device of the weights, differentiated by burn.
     Autodiff,
 }
 
@@ -85,12 +96,7 @@ impl Trainee {
         let network = self.network(batch);
         let objective = &*self.objective;
         let mut gradients = Gradients::new(&self.device().inner());
-        let dropout = Dropout {
-            stream: split_mix(objective.seed ^ split_mix(batch.ragged().number)),
-            encoder: objective.encoder_dropout,
-            head: objective.head_dropout,
-        };
-        let signal = Signal::Learn(Some(dropout), &mut gradients);
+        let signal = Signal::Learn(Some(objective.dropout(batch)), &mut gradients);
         let loss = match batch {
             Mixed::Texts(batch) => network.texts(batch, objective, signal).loss,
             Mixed::Windows(batch) => network.windows(batch, objective, signal).loss,
@@ -101,19 +107,24 @@ impl Trainee {
     fn autodiff_step(&self, batch: &Mixed) -> TrainOutput<JointOutput> {
         let objective = &*self.objective;
         let device = self.device();
-        let options = ForwardOptions {
-            dropout: Some(DropoutSource::new(split_mix(objective.seed ^ split_mix(batch.ragged().number)))),
-            encoder_dropout: objective.encoder_dropout,
-            head_dropout: objective.head_dropout,
-        };
+        let ragged = batch.ragged();
+        let masks = DropoutSource::new(objective.dropout(batch), &ragged.starts, ragged.longest().max(1));
+        let options = ForwardOptions { dropout: Some(masks), ..self.options() };
         let loss = match batch {
             Mixed::Texts(batch) => {
                 autodiff::texts(&self.model, objective, batch, &options, &objective.function_surplus, &device).loss
             }
             Mixed::Windows(batch) => autodiff::windows(&self.model, objective, batch, &options, &device).loss,
         };
-        let item = JointOutput { loss: autodiff::value(loss.clone().inner()), ..batch.counted() };
-        TrainOutput { grads: GradientsParams::from_grads(loss.backward(), self), item }
+        let number = loss.clone().inner();
+        let grads = GradientsParams::from_grads(loss.backward(), self);
+        // Reading the loss waits for the device, so everything is under way before.
+        TrainOutput { grads, item: JointOutput { loss: autodiff::value(number), ..batch.counted() } }
+    }
+
+    /// Of a step that burn computes, without dropout.
+    fn options(&self) -> ForwardOptions {
+        ForwardOptions { dropout: None, first_trained_layer: self.objective.first_trained_layer }
     }
 
     fn score_texts(&self, batch: &Batch, network: Option<&Network>) -> JointOutput {
@@ -125,7 +136,7 @@ impl Trainee {
                 (scores.loss, right(&scores.functions, &batch.functions), tags)
             }
             None => {
-                let options = ForwardOptions::default();
+                let options = self.options();
                 let scores = autodiff::texts(&self.model, objective, batch, &options, &[], &self.device());
                 let tags = scores.tags.map(|tags| autodiff::matches(tags, &batch.tags)).unwrap_or_default();
                 (autodiff::value(scores.loss), autodiff::matches(scores.functions, &batch.functions), tags)
@@ -161,7 +172,7 @@ impl Trainee {
                 (scores.loss, side(0, &batch.starts), side(1, &batch.ends))
             }
             None => {
-                let options = ForwardOptions::default();
+                let options = self.options();
                 let scores = autodiff::windows(&self.model, objective, batch, &options, &self.device());
                 let [starts, ends] = scores.logits;
                 let places = (autodiff::matches(starts, &batch.starts), autodiff::matches(ends, &batch.ends));

@@ -22,6 +22,7 @@ pub fn overrides(args: &TrainArgs) -> Vec<Flag> {
         args.learning_rate.map(|rate| ("learning_rate", toml::Value::Float(rate))),
         integer("batch_size", args.batch_size.map(|size| size as u64)),
         integer("seed", args.seed),
+        args.device.clone().map(|device| ("device", toml::Value::String(device))),
         integer("frozen_layers", args.freeze.map(|layers| layers as u64)),
     ]
     .into_iter()

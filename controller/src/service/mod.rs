@@ -261,6 +261,7 @@ impl Service {
             settings.extend(request.training);
         }
         let training: TrainingSettings = serde_json::from_value(settings).map_err(bad)?;
+        training.device.check_built().map_err(|error| ServiceError::BadRequest { reason: error.to_string() })?;
         let scope = Scope { learns: request.scope, forced: request.force };
         let request = JobRequest { training, scope };
         let id = self.jobs.add(Trigger::Api, request).map_err(|error| ServiceError::internal(&error))?;

@@ -165,6 +165,7 @@ fn training_schema() -> Value {
         .map(|(key, value)| {
             let kind = match value {
                 Value::Bool(_) => json!({"type": "boolean"}),
+                Value::String(_) => json!({"type": "string"}),
                 Value::Number(number) if number.is_u64() => json!({"type": "integer", "minimum": 0}),
                 // What is unset by default is a number as well.
                 _ => json!({"type": "number"}),

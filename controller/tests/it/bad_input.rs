@@ -95,6 +95,37 @@ fn an_unknown_setting_is_named_with_the_nearest_one() {
 }
 
 #[test]
+fn a_device_that_nobody_has_is_a_usage_error() {
+    let home = TestHome::new();
+    let refused = |arguments: &[&str]| {
+        let output = home.run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{}", errors(&output));
+        let begun = std::fs::read_dir(home.path().join("runs")).is_ok_and(|mut runs| runs.next().is_some());
+        assert!(!begun, "a run was begun");
+        errors(&output)
+    };
+    let unknown = refused(&["train", "--local", "--device", "gpu"]);
+    assert!(unknown.contains("`gpu` is no device; known are cpu, cuda,") && unknown.contains("\nhint: "), "{unknown}");
+    // Programs of the tests are built without graphics cards, unless somebody asks for them.
+    for device in ["cuda", "wgpu:1"] {
+        let kind = device.split(':').next().unwrap();
+        if mynah_pipelines::TrainingDevice::check_built(device.parse().unwrap()).is_ok() {
+            continue;
+        }
+        let unbuilt = refused(&["train", "--local", "--device", device]);
+        let expected = format!("error: this program was built without `{kind}`, so it can't train on `{device}`");
+        assert!(unbuilt.starts_with(&expected), "{unbuilt}");
+        assert!(
+            unbuilt.contains(&format!("hint: build it with `cargo build --release --features {kind}`")),
+            "{unbuilt}"
+        );
+    }
+    home.write("mynah.toml", b"[training]\ndevice = \"tpu\"\n");
+    let setting = refused(&["train", "--local"]);
+    assert!(setting.contains("mynah.toml, line 2: `tpu` is no device"), "{setting}");
+}
+
+#[test]
 fn a_broken_line_is_named_and_the_rest_is_imported() {
     let home = TestHome::new();
     let file = home.write("mixed.jsonl", b"{\"text\":\"play abba\",\"intent\":\"play\"}\n{\"text\": broken\n\xff\xfe{}\n{\"text\":\"lights on\",\"intent\":\"lights\"}\n");

@@ -38,6 +38,7 @@ fn every_reply_is_as_the_document_says() {
     let id = job.body["job"].as_str().unwrap();
     let posts = [
         ("/fine-tune", "/fine-tune", json!({"training": {"epochs": "x"}})),
+        ("/fine-tune", "/fine-tune", json!({"training": {"device": "gpu"}})),
         ("/generate", "/generate", json!({"input": "play abba"})),
         ("/feedback", "/feedback", json!({"interaction": turn, "rating": "up"})),
         ("/feedback", "/feedback", json!({"interaction": "i_no", "rating": "up"})),

@@ -10,9 +10,9 @@ use crate::trainee::Objective;
 use crate::windows::WindowBatch;
 
 /// Places of dropout before the heads; layers take the small numbers.
-const FUNCTION_PLACE: u64 = 1_000;
-const TAG_PLACE: u64 = 1_001;
-const ANSWER_PLACE: u64 = 1_002;
+pub(crate) const FUNCTION_PLACE: u64 = 1_000;
+pub(crate) const TAG_PLACE: u64 = 1_001;
+pub(crate) const ANSWER_PLACE: u64 = 1_002;
 
 /// Loss and logits of texts.
 pub(crate) struct Scores {

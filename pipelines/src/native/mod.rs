@@ -16,11 +16,11 @@ mod matrix;
 mod network;
 mod pointwise;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod vocabulary;
 
-pub(crate) use heads::Signal;
+pub(crate) use heads::{ANSWER_PLACE, FUNCTION_PLACE, Signal, TAG_PLACE};
 pub(crate) use matrix::{dot, wide};
-pub(crate) use network::{Dropout, Gradients, Network};
+pub(crate) use network::{Dropout, EMBEDDING_PLACE, Gradients, LAYER_PLACE, Network};
 pub(crate) use pointwise::Mask;
 pub(crate) use vocabulary::VocabularyWeights;

@@ -15,8 +15,8 @@ use crate::distilbert::JointModel;
 use crate::dropout::split_mix;
 
 /// The places of dropout: the embeddings, each layer, each head.
-const EMBEDDING_PLACE: u64 = 0;
-const LAYER_PLACE: u64 = 1;
+pub(crate) const EMBEDDING_PLACE: u64 = 0;
+pub(crate) const LAYER_PLACE: u64 = 1;
 
 /// A tensor's numbers beside what burn calls it.
 pub(super) struct Weight {
@@ -122,7 +122,7 @@ pub(crate) struct Dropout {
 
 impl Dropout {
     /// The mask of one place; none without dropout there.
-    pub(super) fn mask(self, place: u64, probability: f64) -> Option<Mask> {
+    pub fn mask(self, place: u64, probability: f64) -> Option<Mask> {
         Mask::new(self.stream ^ split_mix(place.wrapping_add(1)), probability)
     }
 }

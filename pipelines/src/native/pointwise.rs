@@ -163,6 +163,26 @@ impl Mask {
         })
     }
 
+    /// What the numbers that are kept are multiplied by.
+    pub fn factor(self) -> f32 {
+        self.keep
+    }
+
+    /// Which of `count` numbers from `first` on are kept, as bits of words, the lowest first.
+    pub fn kept(self, first: usize, count: usize) -> Vec<u32> {
+        let mut words = vec![0u32; count.div_ceil(32)];
+        let mut bits = 0;
+        for number in 0..count {
+            let (word, lane) = ((first + number) / 4, (first + number) % 4);
+            if number == 0 || lane == 0 {
+                bits = split_mix(self.stream ^ split_mix(word as u64));
+            }
+            let draw = (bits >> (16 * lane)) & 0xFFFF;
+            words[number / 32] |= u32::from(draw >= self.threshold) << (number % 32);
+        }
+        words
+    }
+
     /// Applies the mask; its derivative is the same multiplication.
     pub fn apply(self, values: &mut [f32]) {
         let Self { stream, threshold, keep } = self;
@@ -213,6 +233,10 @@ mod tests {
         assert_eq!(mask, draw(7));
         assert_ne!(mask, draw(8));
         assert!(Mask::new(1, 0.0).is_none());
+        // The same as bits, from a number that begins no word.
+        let kept = Mask::new(7, 0.1).unwrap().kept(9_001, 70);
+        let is_kept = |number: usize| kept[number / 32] >> (number % 32) & 1 == 1;
+        assert!((0..70).all(|number| is_kept(number) == (mask[9_001 + number] != 0.0)));
     }
 
     #[test]

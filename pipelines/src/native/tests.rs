@@ -53,19 +53,19 @@ impl burn::module::ModuleMapper for Drawn {
     }
 }
 
-fn model(device: &Device) -> JointModel {
+pub(crate) fn model(device: &Device) -> JointModel {
     let mut model = JointModel::new(&config(), FUNCTIONS, TAGS, device);
     weights::ensure_answer_head(&mut model, 3, device);
     model.map(&mut Drawn(0))
 }
 
-fn embedding(seed: usize) -> Vec<f32> {
+pub(crate) fn embedding(seed: usize) -> Vec<f32> {
     let raw: Vec<f32> = (0..24).map(|n| ((n * 7 + seed * 13) % 11) as f32 - 5.0).collect();
     let norm = raw.iter().map(|value| value * value).sum::<f32>().sqrt();
     raw.into_iter().map(|value| value / norm).collect()
 }
 
-fn examples() -> Vec<EncodedExample> {
+pub(crate) fn examples() -> Vec<EncodedExample> {
     let example = |length: usize, seed: usize| EncodedExample {
         input_ids: (0..length).map(|n| ((n * 3 + seed * 5) % 50) as u32).collect(),
         function: (seed % FUNCTIONS) as u32,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use mynah_pipelines::{StepShape, time_steps};
+use mynah_pipelines::{StepShape, TrainingDevice, time_steps};
 use mynah_runtime::Checkpoint;
 use serde::Serialize;
 
@@ -34,6 +34,9 @@ pub struct TrainingArgs {
     /// Lower layers that are not trained; with any, the embeddings are not either, and what they give is remembered
     #[arg(long, value_delimiter = ',', default_value = "0,3")]
     frozen: Vec<usize>,
+    /// Where they are computed: cpu, cuda, cuda:1, wgpu and so on; a graphics card has no use for --threads
+    #[arg(long, default_value_t)]
+    device: TrainingDevice,
     /// Time burn's own differentiation too
     #[arg(long)]
     autodiff: bool,
@@ -45,6 +48,7 @@ pub struct TrainingArgs {
 #[derive(Debug, Serialize)]
 struct Line {
     peer: &'static str,
+    device: String,
     frozen: usize,
     threads: usize,
     batch: usize,
@@ -74,17 +78,21 @@ pub fn run(output: Output, args: &TrainingArgs) -> anyhow::Result<Exit> {
     if args.threads.contains(&0) {
         return Err(usage("0 threads", "at least one"));
     }
-    let mut rows = vec![["step", "frozen layers", "threads", "ms"].map(String::from).to_vec()];
-    let engines: &[bool] = if args.autodiff { &[false, true] } else { &[false] };
+    let mut rows = vec![["step", "device", "frozen layers", "threads", "ms"].map(String::from).to_vec()];
+    let device = args.device;
+    let is_cpu = device == TrainingDevice::Cpu;
+    let engines: &[bool] = if args.autodiff && is_cpu { &[false, true] } else { &[false] };
+    let threads = if is_cpu { args.threads.as_slice() } else { &args.threads[..1] };
     for &frozen in &args.frozen {
-        for &threads in &args.threads {
+        for &threads in threads {
             for &autodiff in engines {
                 let (batch, tokens) = (args.batch, args.tokens);
                 let cached = frozen > 0 && !autodiff;
-                let shape = StepShape { batch, tokens, frozen, cached, autodiff, threads };
+                let shape = StepShape { batch, tokens, frozen, cached, autodiff, device, threads };
                 let median = time_steps(&checkpoint, shape, budget)?;
                 let line = Line {
                     peer: if autodiff { "mynah, differentiated by burn" } else { "mynah" },
+                    device: device.to_string(),
                     frozen,
                     threads,
                     batch,
@@ -95,7 +103,7 @@ pub fn run(output: Output, args: &TrainingArgs) -> anyhow::Result<Exit> {
                     output.value(&line)?;
                 } else {
                     let ms = format!("{:.1}", line.median_ms);
-                    rows.push(vec![line.peer.into(), frozen.to_string(), threads.to_string(), ms]);
+                    rows.push(vec![line.peer.into(), line.device, frozen.to_string(), threads.to_string(), ms]);
                 }
             }
         }
