@@ -56,11 +56,15 @@ mod tests {
     use mynah_data::{
         Correction, Home, ImportOptions, InteractionRecord, Log, Record, ReplyRecord, SplitName, import, mask,
     };
-    use mynah_runtime::{Checkpoint, Model, Precision};
+    use mynah_registry::{Author, Registry};
+    use mynah_runtime::{Checkpoint, Model, Mynah, Precision, Tokenizer};
 
     use super::*;
+    use crate::activations::{self, Key};
     use crate::background;
+    use crate::learn::{LearnRequest, LearnScope, Promotion, Verdict, learn};
     use crate::progress::NoProgress;
+    use crate::settings::GateSettings;
     use crate::swap;
 
     const FUNCTIONS: &str = r#"[
@@ -172,5 +176,99 @@ mod tests {
         let validation = corpus.dataset.validation.iter().flat_map(forms);
         assert!(validation.clone().all(|form| !judged.contains(&form)));
         assert!(corpus.dataset.validation.iter().all(|example| example.split != Some(SplitName::HeldOut)));
+    }
+
+    /// One short run, whatever the gate would say of it.
+    fn run(home: &Home, scope: LearnScope, training: &TrainingSettings) {
+        let gate = GateSettings {
+            margin: 1.0,
+            drift_allowance: 1.0,
+            function_allowance: 1.0,
+            out_of_scope_allowance: 1.0,
+            corrections_right: 0.0,
+            first_accuracy: 0.0,
+            precision_agreement: 0.0,
+            max_latency_ms: 60_000.0,
+            ..GateSettings::default()
+        };
+        let request = LearnRequest {
+            trigger: "test".into(),
+            actor: "test".into(),
+            training: training.clone(),
+            gate,
+            precision: Precision::Int8,
+            scope,
+            force: true,
+            promotion: Promotion::AtOnce,
+            fault: mynah_data::fault::none(),
+        };
+        let registry = Registry::open(&home.registry_dir()).expect("opened");
+        let outcome = learn(home, &registry, &request, &NoProgress).expect("learned");
+        if outcome.verdict == Verdict::Refused && registry.production().expect("read").is_none() {
+            // One epoch does not learn what is pinned.
+            let version = registry.version(&outcome.version).expect("registered");
+            registry.promote(&version, None, serde_json::Value::Null, &Author::new("test", "")).expect("promoted");
+        }
+    }
+
+    /// What the frozen layers made of texts, on the disk after a run over everything and after one over what is new. In memory
+    /// there is no more, see the tests of `activations`.
+    #[test]
+    fn nothing_held_out_reaches_the_activation_cache() {
+        let directory = home();
+        let home = Home::new(directory.path());
+        drop(Mynah::open(home.root()).expect("opened"));
+        let starter = Checkpoint::starter().expect("embedded");
+        let (tokenizer, base) = (
+            Tokenizer::from_checkpoint(&starter).expect("one"),
+            Model::load(&starter, Precision::Int8).expect("loaded"),
+        );
+        let settings =
+            TrainingSettings { epochs: Some(1), frozen_layers: 1, value_swaps: 20, ..TrainingSettings::default() };
+        let key = |text: &str| activations::key(&tokenizer.encode(text, settings.max_tokens).input_ids);
+        let keys =
+            |examples: &[Example]| -> HashSet<Key> { examples.iter().map(|example| key(&example.text)).collect() };
+        let gathered = || {
+            let mut corpus = Corpus::gather(&home).expect("gathered");
+            let background = background::examples(&base, &corpus.dataset, settings.seed, &NoProgress);
+            corpus.add_background(background.expect("chosen"));
+            corpus
+        };
+        // As it is, normalised, with its arguments masked, and with other punctuation.
+        let held_out = |corpus: &Corpus| -> HashSet<Key> {
+            let forms = |example: &Example| {
+                let [words, wording] = forms(example);
+                [example.text.clone(), format!("{words}!"), format!("{words}."), words, wording]
+            };
+            corpus.dataset.held_out.iter().flat_map(forms).map(|text| key(&text)).collect()
+        };
+
+        run(&home, LearnScope::Everything, &settings);
+        let corpus = gathered();
+        let remembered = activations::remembered(&home.cache_dir());
+        assert!(held_out(&corpus).is_disjoint(&remembered));
+        // Nothing but what is learned and validated on, which the test above compares with what is held out.
+        let trained = training_examples(&corpus, None, |_| true, &settings, swap::LIMIT);
+        let allowed: HashSet<Key> = [&trained, &corpus.dataset.validation, &corpus.corrections]
+            .into_iter()
+            .flat_map(|part| keys(part))
+            .collect();
+        assert!(remembered == allowed, "{} remembered, {} allowed", remembered.len(), allowed.len());
+
+        // People may correct the very words that were held out; then these are no longer.
+        let words = "buzz me at seven";
+        let is_held_out = |corpus: &Corpus| corpus.dataset.held_out.iter().any(|example| example.text == words);
+        assert!(is_held_out(&corpus) && !remembered.contains(&key(words)));
+        correct(&home, words, "lamp");
+        correct(&home, "buzz me at half past ten, please", "alarm");
+        let unswapped = TrainingSettings { value_swaps: 0, hold_back: false, ..settings.clone() };
+        run(&home, LearnScope::New, &unswapped);
+        let corpus = gathered();
+        let remembered = activations::remembered(&home.cache_dir());
+        assert!(!is_held_out(&corpus) && remembered.contains(&key(words)));
+        assert!(held_out(&corpus).is_disjoint(&remembered));
+        let parts = [&corpus.dataset.train, &corpus.dataset.validation, &corpus.corrections];
+        let allowed: HashSet<Key> = parts.into_iter().flat_map(|part| keys(part)).collect();
+        assert!(remembered.is_subset(&allowed));
     }
 }
