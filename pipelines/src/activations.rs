@@ -26,7 +26,7 @@ const MAX_BYTES: u64 = 256 << 20;
 const KEY_BYTES: usize = 32;
 const CHECK_BYTES: usize = 8;
 
-type Key = [u8; KEY_BYTES];
+pub(crate) type Key = [u8; KEY_BYTES];
 
 /// The remembered activations of one set of frozen weights.
 pub(crate) struct Activations {
@@ -159,9 +159,25 @@ impl Activations {
     }
 }
 
-fn key(input_ids: &[u32]) -> Key {
+/// What a text is remembered by.
+pub(crate) fn key(input_ids: &[u32]) -> Key {
     let bytes: Vec<u8> = input_ids.iter().flat_map(|id| id.to_le_bytes()).collect();
     *Digest::of(&bytes).as_bytes()
+}
+
+/// What the file in `directory` remembers.
+#[cfg(test)]
+pub(crate) fn remembered(directory: &Path) -> HashSet<Key> {
+    let files = std::fs::read_dir(directory).expect("a directory").flatten();
+    let path = files.map(|entry| entry.path()).find(|path| path.to_string_lossy().contains("activations-"));
+    let path = path.expect("activations were remembered");
+    let bytes = std::fs::read(&path).expect("read");
+    let dim = u32::from_le_bytes(bytes[16..20].try_into().expect("four bytes")) as usize;
+    let mut activations =
+        Activations { path, dim, known: HashMap::new(), fresh: Vec::new(), used: HashSet::new(), length: 0 };
+    activations.read();
+    assert_eq!(activations.length, bytes.len() as u64, "the file is whole");
+    activations.known.into_keys().collect()
 }
 
 #[cfg(test)]
@@ -194,6 +210,8 @@ mod tests {
         let all = second.of(&[texts[0], texts[1], &[101, 5000, 102]], &network, &NoProgress).unwrap();
         assert!(all[..2] == computed[..]);
         second.save().unwrap();
+        // Nothing is remembered in memory that is not in the file.
+        assert_eq!(remembered(directory.path()), second.known.into_keys().collect());
 
         let path = std::fs::read_dir(directory.path()).unwrap().next().unwrap().unwrap().path();
         let mut bytes = std::fs::read(&path).unwrap();

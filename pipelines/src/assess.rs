@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use crate::answers::{AnswerOutcome, held_out_answers};
+use crate::best::BestSoFar;
 use crate::corpus::Corpus;
 use crate::corrected::Corrected;
 use crate::error::Error;
@@ -56,8 +57,17 @@ impl Judged {
         Ok(Self { report, held_out, answers, corrections, expectations, labels })
     }
 
+    /// What it knows.
+    pub fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
     /// Whether `example` could be right: its function and its arguments are among the labels.
-    fn knows(&self, example: &Example) -> bool {
+    pub fn knows(&self, example: &Example) -> bool {
+        // Out of scope is nobody's function, and known even to a version that was never taught any.
+        if example.function == OUT_OF_SCOPE {
+            return true;
+        }
         self.labels.function_id(&example.function).is_some()
             && example
                 .slots
@@ -76,6 +86,8 @@ pub(crate) struct Assessment<'a> {
     pub candidate: &'a Judged,
     /// Production's answers; a first version has none to be compared with.
     pub production: Option<&'a Judged>,
+    /// The best version so far, production where there is no better one.
+    pub best: Option<&'a BestSoFar>,
     /// Functions and arguments that production does not know.
     pub new_labels: usize,
     /// Whether the candidate answers from passages and its parent could not.
@@ -110,6 +122,7 @@ impl Assessment<'_> {
             new_labels: self.new_labels,
             answers: self.answers(),
             production: self.production.map(|production| compare(&dataset.held_out, self.candidate, production)),
+            best: self.best.map(|best| best.beside(self.candidate)),
         }
     }
 }
@@ -196,8 +209,7 @@ fn compare(examples: &[Example], candidate: &Judged, production: &Judged) -> Com
         .into_iter()
         .map(|name| (name.clone(), paired(&|example| example.function == *name, &|o| o.function_right)))
         .collect();
-    // Out of scope is nobody's function, and known even to a version that was never taught any.
-    let known = |example: &Example| example.function == OUT_OF_SCOPE || production.knows(example);
+    let known = |example: &Example| production.knows(example);
     Comparison {
         exact_match: production.report.exact_match,
         exact: paired(&|_| true, &|outcome| outcome.exact),

@@ -1,44 +1,27 @@
 //! Which corrections a version has right, remembered with its digest.
 //!
 //! Every correction is checked at every gate, for the candidate and for production. What production makes of an old one was
-//! found out when it was a candidate, so only the candidate's side grows with the log. *Invariant:* what is remembered is what
-//! the same weights, calibration and precision answered to the same label; a file that is damaged counts as none.
+//! found out when it was a candidate, so only the candidate's side grows with the log. *Invariant:* that of
+//! [`crate::remembered`].
 
 use mynah_data::Example;
 use mynah_registry::Digest;
 use mynah_runtime::{Model, Precision};
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::error::Error;
 use crate::evaluate::evaluate_each;
-use crate::files;
 use crate::progress::NoProgress;
+use crate::remembered::{Kind, Remembered, key};
 
-const PREFIX: &str = "corrections-";
-
-/// What one version makes of corrections, by the digest of the label.
+/// What one version makes of corrections.
 #[derive(Debug, Default)]
-pub(crate) struct Corrected(BTreeMap<Digest, bool>);
-
-#[derive(Serialize, Deserialize)]
-struct Saved {
-    schema: u32,
-    /// Of `right`, as it is written.
-    digest: Digest,
-    right: BTreeMap<Digest, bool>,
-}
+pub(crate) struct Corrected(Remembered);
 
 impl Corrected {
     /// What is remembered of a version; nothing when there is no file, or it cannot be read.
     pub fn open(cache: &Path, version: &Digest, precision: Precision) -> Self {
-        let read = || -> Option<Self> {
-            let bytes = std::fs::read(path(cache, version, precision)).ok()?;
-            let saved: Saved = serde_json::from_slice(&bytes).ok()?;
-            (saved.schema == 1 && saved.digest == check(&saved.right)?).then_some(Self(saved.right))
-        };
-        read().unwrap_or_default()
+        Self(Remembered::open(Kind::Corrections, cache, version, precision))
     }
 
     /// Whether `model` has each of `corrections` right; only those that are not remembered are asked.
@@ -47,7 +30,7 @@ impl Corrected {
     /// As for [`crate::evaluate()`].
     pub fn ask(&mut self, model: &Model, corrections: &[Example]) -> Result<Vec<bool>, Error> {
         let keys: Vec<Digest> = corrections.iter().map(key).collect();
-        let unknown = || keys.iter().zip(corrections).filter(|(key, _)| !self.0.contains_key(key));
+        let unknown = || keys.iter().zip(corrections).filter(|(key, _)| self.0.get(key).is_none());
         let asked: Vec<(Digest, Example)> = unknown().map(|(key, example)| (*key, example.clone())).collect();
         let (asked, examples): (Vec<Digest>, Vec<Example>) = asked.into_iter().unzip();
         let (_, outcomes) = evaluate_each(model, "", &examples, &NoProgress)?;
@@ -56,7 +39,7 @@ impl Corrected {
             // A correction that names only the function says nothing about the arguments.
             self.0.insert(key, if example.slots.is_empty() { outcome.function_right } else { outcome.exact });
         }
-        Ok(keys.iter().map(|key| self.0[key]).collect())
+        Ok(keys.iter().map(|key| self.0.get(key).is_some_and(|right| right)).collect())
     }
 
     /// Remembers it for `version`, and nothing of versions before it.
@@ -64,32 +47,8 @@ impl Corrected {
     /// # Errors
     /// A file that cannot be written.
     pub fn save(&self, cache: &Path, version: &Digest, precision: Precision) -> Result<(), Error> {
-        files::create_directory(cache)?;
-        let own = path(cache, version, precision);
-        let io = |action| move |source, path: &Path| Error::Io { action, path: path.to_path_buf(), source };
-        for entry in std::fs::read_dir(cache).map_err(|source| io("read")(source, cache))?.flatten() {
-            if entry.file_name().to_string_lossy().starts_with(PREFIX) && entry.path() != own {
-                std::fs::remove_file(entry.path()).map_err(|source| io("remove")(source, &entry.path()))?;
-            }
-        }
-        let digest = check(&self.0).expect("digests and truths are JSON");
-        files::replace_json(&own, &Saved { schema: 1, digest, right: self.0.clone() })
+        self.0.save(cache, version, precision)
     }
-}
-
-fn path(cache: &Path, version: &Digest, precision: Precision) -> PathBuf {
-    let precision = if precision == Precision::F32 { "f32" } else { "int8" };
-    cache.join(format!("{PREFIX}{}-{precision}.json", &version.to_string()[..16]))
-}
-
-fn check(right: &BTreeMap<Digest, bool>) -> Option<Digest> {
-    Some(Digest::of(&serde_json::to_vec(right).ok()?))
-}
-
-/// A label: the text, the function and the arguments.
-fn key(example: &Example) -> Digest {
-    let label = serde_json::json!([example.text, example.function, example.slots]);
-    Digest::of(label.to_string().as_bytes())
 }
 
 #[cfg(test)]
@@ -115,7 +74,7 @@ mod tests {
     fn what_is_remembered_is_not_asked_again_and_another_label_is() {
         let directory = tempfile::tempdir().unwrap();
         let model = Model::load(&Checkpoint::starter().unwrap(), Precision::Int8).unwrap();
-        let (version, other) = (Digest::of(b"a version"), Digest::of(b"another"));
+        let version = Digest::of(b"a version");
         let examples = [example("lamp on", "lamp"), example("wake me", "alarm")];
         let mut fresh = Corrected::open(directory.path(), &version, Precision::Int8);
         // The starter has no functions, so it has nothing right.
@@ -129,16 +88,5 @@ mod tests {
         let slot = Slot { name: "state".into(), start: 5, end: 7, value: "on".into() };
         let relabelled = [example("lamp on", "alarm"), Example { slots: vec![slot], ..example("lamp on", "lamp") }];
         assert_eq!(again.ask(&model, &relabelled).unwrap(), [false, false]);
-        for (version, precision) in [(&other, Precision::Int8), (&version, Precision::F32)] {
-            assert!(Corrected::open(directory.path(), version, precision).0.is_empty());
-        }
-
-        // Damaged, it is as if there were none; a newer version's takes its place.
-        let path = path(directory.path(), &version, Precision::Int8);
-        let text = std::fs::read_to_string(&path).unwrap().replace("true", "false");
-        std::fs::write(&path, text).unwrap();
-        assert!(Corrected::open(directory.path(), &version, Precision::Int8).0.is_empty());
-        again.save(directory.path(), &other, Precision::Int8).unwrap();
-        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 }

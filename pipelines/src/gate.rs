@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::settings::GateSettings;
 
-pub use evidence::{Answers, Comparison, Corrections, Evidence, Expectations};
+pub use evidence::{Answers, Best, Comparison, Corrections, Evidence, Expectations};
 pub use gains::Gain;
 
 /// One rule with the figures it was judged by.
@@ -25,7 +25,7 @@ pub struct Rule {
     pub passed: bool,
     /// The candidate's figure.
     pub candidate: Option<f64>,
-    /// Production's figure.
+    /// Production's figure; in the rule `drift` that of the best version so far.
     pub production: Option<f64>,
     /// What the candidate's figure is held against.
     pub limit: Option<f64>,
@@ -97,6 +97,7 @@ impl<'a> Gate<'a> {
             None => rules.push(self.first(evidence)),
             Some(production) => {
                 rules.push(self.not_worse(evidence, production));
+                rules.extend(evidence.best.as_ref().map(|best| self.no_drift(best, production)));
                 rules.push(self.no_function_falls(production));
                 rules.push(self.rejects_as_before(evidence, production));
             }

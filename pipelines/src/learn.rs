@@ -14,6 +14,7 @@ use crate::adaptation::{self, Adapted};
 use crate::answers::fit_threshold;
 use crate::assess::{Assessment, Judged, texts_to_measure};
 use crate::background;
+use crate::best::Seeking;
 use crate::calibrate::calibrate;
 use crate::candidate::{Candidate, Provenance};
 use crate::checkpoints::{CHECKPOINT_EVERY, Checkpoints};
@@ -469,6 +470,16 @@ impl Learning<'_> {
             }
             None => None,
         };
+        let best = match (&production, &before) {
+            (Some(production), Some(before)) => {
+                let (registry, cache, level) =
+                    (self.registry, self.home.cache_dir(), self.request.gate.better_significance);
+                let seeking = Seeking { registry, cache: &cache, precision, level };
+                let held_out = &corpus.dataset.held_out;
+                Some(self.clock.time(Stage::Evaluate, || seeking.best(&production.version, before, held_out))?)
+            }
+            _ => None,
+        };
         // What is new is new to production, wherever the run started from.
         let (served_labels, served_answers) = match &production {
             Some(production) => {
@@ -531,6 +542,7 @@ impl Learning<'_> {
             model: &model,
             candidate: &judged,
             production: before.as_ref(),
+            best: best.as_ref(),
             new_labels: new_labels.len(),
             new_answers: model.has_answers() && !served_answers,
             since: production.as_ref().map(|production| learned_until(self.registry, &production.version)),

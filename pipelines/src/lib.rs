@@ -43,6 +43,7 @@ mod background;
 mod backtest;
 
 mod batch;
+mod best;
 mod calibrate;
 mod candidate;
 mod checkpoints;
@@ -78,6 +79,7 @@ mod prior;
 mod progress;
 #[cfg(test)]
 mod reference_tests;
+mod remembered;
 mod renderer;
 mod report;
 mod report_files;
@@ -111,7 +113,7 @@ pub use error::Error;
 pub use evaluate::{evaluate, evaluate_and_analyse};
 pub use expect::{CheckedExpectation, check_expectations};
 pub use gate::{
-    Answers, Comparison, Corrections, Evidence, Expectations, Gain, Gate, GateReport, Passed, Rejected, Rule,
+    Answers, Best, Comparison, Corrections, Evidence, Expectations, Gain, Gate, GateReport, Passed, Rejected, Rule,
 };
 pub use learn::{
     CANDIDATE_TAG, Counts, LearnOutcome, LearnRequest, LearnScope, Promotion, Resumed, StageTime, Verdict, learn,
@@ -131,7 +133,9 @@ pub use review::{Doubt, HeldBack, Neighbour, labels_held_back};
 pub use run::{ResumableRun, resumable_run};
 pub use sessions::{SessionOrder, Sessions};
 pub use settings::{GateSettings, TrainingSettings};
-pub use simulate::{SimulatedCase, SimulatedGate, Simulation, simulate_gate};
+pub use simulate::{
+    DriftSimulation, SimulatedCase, SimulatedDrift, SimulatedGate, Simulation, simulate_drift, simulate_gate,
+};
 pub use simulate_watch::{SimulatedWatch, WatchSimulation, simulate_watch};
 pub use squad::{Nearness, nearness};
 pub use steps::{StepShape, time_steps};

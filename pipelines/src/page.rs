@@ -116,7 +116,7 @@ fn gate(document: &Document) -> String {
             escape(&rule.detail)
         )
     });
-    section("The gate", &table(&["", "rule", "#candidate", "#production", "in words"], rows.collect()))
+    section("The gate", &table(&["", "rule", "#candidate", "#against", "in words"], rows.collect()))
 }
 
 fn changes(changes: &Changes) -> String {

@@ -1,5 +1,8 @@
 //! What bad labels do: sessions some of whose labels are flipped, learned with and without holding doubtful ones back.
 
+#[cfg(test)]
+mod tests;
+
 use mynah_data::{Durability, Example, Home, Log, LogOptions};
 use mynah_registry::Registry;
 use mynah_runtime::{Checkpoint, Model, Precision};
@@ -13,6 +16,7 @@ use crate::error::Error;
 use crate::evaluate::evaluate_each;
 use crate::learn::{LearnOutcome, LearnRequest, LearnScope, Promotion, Verdict, learn};
 use crate::progress::{NoProgress, Progress};
+use crate::report::FunctionScores;
 use crate::settings::{GateSettings, TrainingSettings};
 
 /// Which labels are flipped, and whether anybody looks at them.
@@ -21,6 +25,8 @@ use crate::settings::{GateSettings, TrainingSettings};
 pub enum PoisonArm {
     /// None; doubtful ones are held back, and none should be.
     Clean,
+    /// None either, trained with another seed: what chance alone moves.
+    CleanAgain,
     /// A share of all; nothing is held back, no session's weight is capped.
     Unguarded,
     /// The same share of all; doubtful ones are held back.
@@ -29,19 +35,31 @@ pub enum PoisonArm {
     SessionUnguarded,
     /// The same session; doubtful labels are held back.
     SessionGuarded,
+    /// Three of five in every session; nothing is held back, so that the gate alone stands between them and production.
+    MajorityUnguarded,
+    /// The same, and those of one function always get the same other one, which can be learned.
+    MajorityConsistent,
 }
 
 impl PoisonArm {
     /// All of them, in the order in which they are told.
-    pub const ALL: [Self; 5] =
-        [Self::Clean, Self::Unguarded, Self::Guarded, Self::SessionUnguarded, Self::SessionGuarded];
+    pub const ALL: [Self; 8] = [
+        Self::Clean,
+        Self::CleanAgain,
+        Self::Unguarded,
+        Self::Guarded,
+        Self::SessionUnguarded,
+        Self::SessionGuarded,
+        Self::MajorityUnguarded,
+        Self::MajorityConsistent,
+    ];
 
     fn is_guarded(self) -> bool {
-        !matches!(self, Self::Unguarded | Self::SessionUnguarded)
+        matches!(self, Self::Clean | Self::CleanAgain | Self::Guarded | Self::SessionGuarded)
     }
 }
 
-/// Of every five labels of the session that flips most of them.
+/// Of every five labels of a session that flips most of them.
 const FLIPPED_OF_FIVE: usize = 3;
 
 /// New labels for a home that has a version in production, and what it is asked after learning them.
@@ -90,6 +108,10 @@ pub struct PoisonReport {
     pub candidate: f64,
     /// The same of what is in production after the verdict.
     pub after: f64,
+    /// `before`, of the texts that a function answers; none without such texts.
+    pub before_in_scope: Option<f64>,
+    /// `candidate`, of those.
+    pub candidate_in_scope: Option<f64>,
     /// Seconds from the log to the verdict.
     pub seconds: f64,
 }
@@ -102,7 +124,7 @@ impl Poisoning {
     pub fn run(&self, arm: PoisonArm, home: &Home, progress: &dyn Progress) -> Result<PoisonReport, Error> {
         let registry = Registry::open(&home.registry_dir())?;
         let production = production(&registry, self.precision)?.ok_or(Error::NoBase)?;
-        let before = self.accuracy(&production)?;
+        let before = self.scores(&production)?;
         let (labels, flipped) = self.labels_of(arm);
         let log = Log::open_with(home, LogOptions::default().durability(Durability::Process));
         for session in labels.chunks(self.per_session.max(1)) {
@@ -111,7 +133,7 @@ impl Poisoning {
         let outcome = self.learn(arm, home, &registry, progress)?;
         let candidate = registry.version(&outcome.version)?;
         let candidate = Checkpoint::from_verified(&registry.verify(&candidate)?)?;
-        let candidate = self.accuracy(&Model::load(&candidate, self.precision)?)?;
+        let candidate = self.scores(&Model::load(&candidate, self.precision)?)?;
         let held: Vec<bool> = outcome
             .held_back
             .iter()
@@ -127,9 +149,11 @@ impl Poisoning {
             held_back_flipped,
             false_alarms: (held.len() - held_back_flipped) as f64 / right.max(1) as f64,
             reason: if outcome.verdict == Verdict::Refused { outcome.gate.reason() } else { String::new() },
-            before,
-            candidate,
-            after: if outcome.verdict == Verdict::Promoted { candidate } else { before },
+            before: before.accuracy,
+            candidate: candidate.accuracy,
+            after: if outcome.verdict == Verdict::Promoted { candidate.accuracy } else { before.accuracy },
+            before_in_scope: before.in_scope_accuracy,
+            candidate_in_scope: candidate.in_scope_accuracy,
             verdict: outcome.verdict,
             seconds: outcome.seconds,
         })
@@ -143,12 +167,15 @@ impl Poisoning {
         let mut chosen: Vec<usize> = (0..count).collect();
         shuffle(&mut chosen, &mut self.seed.clone());
         match arm {
-            PoisonArm::Clean => chosen.clear(),
+            PoisonArm::Clean | PoisonArm::CleanAgain => chosen.clear(),
             PoisonArm::Unguarded | PoisonArm::Guarded => {
                 chosen.truncate((self.flipped * count as f64).round() as usize);
             }
             PoisonArm::SessionUnguarded | PoisonArm::SessionGuarded => {
                 chosen = (0..self.per_session.min(count)).filter(|number| number % 5 < FLIPPED_OF_FIVE).collect();
+            }
+            PoisonArm::MajorityUnguarded | PoisonArm::MajorityConsistent => {
+                chosen = (0..count).filter(|number| number % 5 < FLIPPED_OF_FIVE).collect()
             }
         }
         let mut labels = self.labels.clone();
@@ -156,8 +183,12 @@ impl Poisoning {
         for number in chosen.into_iter().filter(|_| functions.len() > 1) {
             let label = &mut labels[number];
             let others: Vec<&&String> = functions.iter().filter(|function| ***function != label.function).collect();
-            let drawn = split_mix(self.seed ^ split_mix(number as u64)) as usize % others.len();
-            label.function = others[drawn].to_string();
+            let drawn = match arm {
+                // The one that follows by name, of the last the first.
+                PoisonArm::MajorityConsistent => functions.partition_point(|function| **function < label.function),
+                _ => split_mix(self.seed ^ split_mix(number as u64)) as usize,
+            };
+            label.function = others[drawn % others.len()].to_string();
             label.slots.clear();
             flipped.insert((label.text.clone(), label.function.clone()));
         }
@@ -172,10 +203,15 @@ impl Poisoning {
         progress: &dyn Progress,
     ) -> Result<LearnOutcome, Error> {
         let unguarded = TrainingSettings { hold_back: false, session_share: 0.999, ..self.training.clone() };
+        let again = TrainingSettings { seed: self.training.seed.wrapping_add(1), ..self.training.clone() };
         let request = LearnRequest {
             trigger: "benchmark".into(),
             actor: "benchmark".into(),
-            training: if arm.is_guarded() { self.training.clone() } else { unguarded },
+            training: match arm {
+                PoisonArm::CleanAgain => again,
+                _ if arm.is_guarded() => self.training.clone(),
+                _ => unguarded,
+            },
             gate: self.gate.clone(),
             precision: self.precision,
             scope: LearnScope::New,
@@ -186,60 +222,13 @@ impl Poisoning {
         learn(home, registry, &request, progress)
     }
 
-    fn accuracy(&self, model: &Model) -> Result<f64, Error> {
+    fn scores(&self, model: &Model) -> Result<FunctionScores, Error> {
         let (report, _) = evaluate_each(model, "", &self.test, &NoProgress)?;
-        Ok(report.function.accuracy)
+        Ok(report.function)
     }
 }
 
 fn production(registry: &Registry, precision: Precision) -> Result<Option<Model>, Error> {
     let Some(loaded) = registry.load_production()? else { return Ok(None) };
     Ok(Some(Model::load(&Checkpoint::from_verified(&loaded.checkpoint)?, precision)?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use mynah_data::{Slot, Source};
-
-    fn poisoning(count: usize) -> Poisoning {
-        let label = |number: usize| Example {
-            text: format!("text {number}"),
-            function: ["a", "b", "c"][number % 3].into(),
-            slots: vec![Slot { name: "t".into(), start: 0, end: 4, value: "text".into() }],
-            split: None,
-            source: Source::Imported,
-            origin: "test".into(),
-            at: None,
-            weight: 1.0,
-        };
-        Poisoning {
-            labels: (0..count).map(label).collect(),
-            per_session: 20,
-            flipped: 0.05,
-            test: Vec::new(),
-            training: TrainingSettings::default(),
-            gate: GateSettings::default(),
-            precision: Precision::Int8,
-            seed: 3,
-        }
-    }
-
-    #[test]
-    fn as_many_labels_are_flipped_as_the_arm_says() {
-        let poisoning = poisoning(200);
-        let differing = |arm| {
-            let (labels, flipped) = poisoning.labels_of(arm);
-            let differ = labels.iter().zip(&poisoning.labels).map(|(label, right)| label.function != right.function);
-            let differ: Vec<bool> = differ.collect();
-            assert_eq!(differ.iter().filter(|differs| **differs).count(), flipped.len());
-            differ
-        };
-        assert!(!differing(PoisonArm::Clean).contains(&true));
-        assert_eq!(differing(PoisonArm::Guarded).iter().filter(|differs| **differs).count(), 10);
-        assert_eq!(differing(PoisonArm::Guarded), differing(PoisonArm::Unguarded));
-        let session = differing(PoisonArm::SessionGuarded);
-        assert_eq!(session[..20].iter().filter(|differs| **differs).count(), 12);
-        assert!(!session[20..].contains(&true));
-    }
 }

@@ -228,9 +228,15 @@ pub struct GateSettings {
     /// below, one that lost two points gets through in a quarter to half of the cases (`mynah simulate gate`). A refused one is
     /// tried again with the next labels, and memory answers corrections meanwhile.
     pub few_examples: usize,
+    /// How far below the best version so far a candidate may be, in [0, 1] of the held-out exact match, one example in any case.
+    /// Each promotion may lose to the one before what nobody can see; this bounds what many in a row lose. It is a bound on
+    /// what is seen, without a test: the smaller, the less drifts and the more often one that is as good is refused
+    /// (`mynah simulate gate`).
+    pub drift_allowance: f64,
     /// How much of the exact match on what production knows may be lost, in [0, 1], by a candidate that brings functions or
-    /// arguments with held-out examples and is better beyond chance on everything together: with more functions all of them
-    /// are harder to tell apart.
+    /// arguments with as many held-out examples as there were (with fewer, less in proportion) and is better beyond chance
+    /// on everything together: with more functions all of them are harder to tell apart. From `few_examples` on a loss of
+    /// twice as much, or of the margin where that is more, has to be ruled out, too.
     pub new_function_allowance: f64,
     /// Level at which a better held-out score is a reason to promote; exact match and answers share it.
     pub better_significance: f64,
@@ -265,6 +271,7 @@ impl Default for GateSettings {
             margin: 0.02,
             significance: 0.025,
             few_examples: 500,
+            drift_allowance: 0.01,
             new_function_allowance: 0.05,
             better_significance: 0.05,
             part_significance: 0.1,

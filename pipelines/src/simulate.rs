@@ -3,18 +3,24 @@
 //! A candidate and production answer the same held-out examples; how they come out is drawn example by example from
 //! the four cells right/right, right/wrong, wrong/right, wrong/wrong. Of equally good candidates half of the changed
 //! examples are fixed and half broken; one that lost two points has two points more broken. Out-of-scope examples and
-//! functions have their share of this, and corrections that both learned waver too, a tenth as much.
+//! functions have their share of this, and corrections that both learned waver too, a tenth as much. Candidates with new
+//! functions have most of the examples of these right, which production cannot. Production is the best version so far; how
+//! candidates drift away from it, one after the other, is in [`drift`].
 //! *Invariant:* pure, and the same seed gives the same figures.
+
+mod drift;
 
 use mynah_runtime::Precision;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
 use crate::dropout::split_mix;
-use crate::gate::{Comparison, Corrections, Evidence, Expectations, Gain, Gate};
+use crate::gate::{Best, Comparison, Corrections, Evidence, Expectations, Gain, Gate};
 use crate::paired::Paired;
 use crate::precision::PrecisionReport;
 use crate::settings::GateSettings;
+
+pub use drift::{DriftSimulation, SimulatedDrift, simulate_drift};
 
 /// Share of the held-out examples that are out of scope.
 const OUT_OF_SCOPE_SHARE: f64 = 0.1;
@@ -22,6 +28,10 @@ const OUT_OF_SCOPE_SHARE: f64 = 0.1;
 const CORRECTIONS_RIGHT: f64 = 0.97;
 /// Corrections are trained on again in every run, so fewer of them change.
 const CORRECTIONS_CHURN: f64 = 0.1;
+/// Share of the old corrections that are lost in the case of that name.
+const LOST_CORRECTIONS: f64 = 0.05;
+/// Share of the examples of new functions that a candidate has right.
+const NEW_RIGHT: f64 = 0.85;
 /// How much a single function loses in the case of that name.
 const FUNCTION_LOSS: f64 = 0.4;
 
@@ -40,6 +50,8 @@ pub struct Simulation {
     pub functions: usize,
     /// Old corrections, which production learned from.
     pub corrections: usize,
+    /// Held-out examples of new functions where a candidate brings them, for each of the others.
+    pub new_share: f64,
     /// Seed of the draws.
     pub seed: u64,
 }
@@ -62,11 +74,21 @@ pub enum SimulatedCase {
     GainedTwoPoints,
     /// Five points better, and nothing else new.
     GainedFivePoints,
+    /// One old correction in twenty lost, all else equal, with a new one.
+    LostCorrections,
+    /// New functions, and as good as production on what that knows.
+    NewKept,
+    /// New functions, and two points worse on what production knows.
+    NewLostTwoPoints,
+    /// New functions, and five points worse.
+    NewLostFivePoints,
+    /// New functions, and eight points worse.
+    NewLostEightPoints,
 }
 
 impl SimulatedCase {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 12] = [
         Self::Equal,
         Self::EqualWithCorrection,
         Self::LostTwoPoints,
@@ -74,20 +96,31 @@ impl SimulatedCase {
         Self::LostFunction,
         Self::GainedTwoPoints,
         Self::GainedFivePoints,
+        Self::LostCorrections,
+        Self::NewKept,
+        Self::NewLostTwoPoints,
+        Self::NewLostFivePoints,
+        Self::NewLostEightPoints,
     ];
+
+    /// Whether it brings functions that production does not know.
+    pub fn brings_functions(self) -> bool {
+        matches!(self, Self::NewKept | Self::NewLostTwoPoints | Self::NewLostFivePoints | Self::NewLostEightPoints)
+    }
 
     fn change(self) -> f64 {
         match self {
-            Self::Equal | Self::EqualWithCorrection | Self::LostFunction => 0.0,
-            Self::LostTwoPoints => -0.02,
-            Self::LostFivePoints => -0.05,
+            Self::Equal | Self::EqualWithCorrection | Self::LostFunction | Self::LostCorrections | Self::NewKept => 0.0,
+            Self::LostTwoPoints | Self::NewLostTwoPoints => -0.02,
+            Self::LostFivePoints | Self::NewLostFivePoints => -0.05,
+            Self::NewLostEightPoints => -0.08,
             Self::GainedTwoPoints => 0.02,
             Self::GainedFivePoints => 0.05,
         }
     }
 
     fn has_new_correction(self) -> bool {
-        !matches!(self, Self::Equal | Self::GainedTwoPoints | Self::GainedFivePoints)
+        !matches!(self, Self::Equal | Self::GainedTwoPoints | Self::GainedFivePoints) && !self.brings_functions()
     }
 }
 
@@ -112,7 +145,7 @@ pub struct SimulatedGate {
 pub fn simulate_gate(settings: &GateSettings, simulation: &Simulation, case: SimulatedCase) -> SimulatedGate {
     let gate = Gate::new(settings);
     let case_seed = split_mix(simulation.seed ^ ((case as u64 + 1) << 32) ^ simulation.examples as u64);
-    let mut random = Random(case_seed ^ simulation.churn.to_bits());
+    let mut random = Random::seeded(case_seed, simulation.churn);
     let mut result = SimulatedGate {
         case,
         candidates: simulation.candidates,
@@ -128,7 +161,7 @@ pub fn simulate_gate(settings: &GateSettings, simulation: &Simulation, case: Sim
                 let gains = gate.gains(&evidence);
                 result.promoted += 1;
                 result.because_better += usize::from(gains.iter().any(Gain::is_tested));
-                let nothing_new = !case.has_new_correction();
+                let nothing_new = !case.has_new_correction() && !case.brings_functions();
                 result.for_noise += usize::from(nothing_new && !gains.iter().any(Gain::is_tested));
             }
             Err(rejected) => {
@@ -144,6 +177,10 @@ pub fn simulate_gate(settings: &GateSettings, simulation: &Simulation, case: Sim
 struct Random(u64);
 
 impl Random {
+    fn seeded(seed: u64, parameter: f64) -> Self {
+        Self(seed ^ parameter.to_bits())
+    }
+
     /// A number in [0, 1).
     fn next(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -185,15 +222,48 @@ fn draw(simulation: &Simulation, case: SimulatedCase, random: &mut Random) -> Ev
             count(&mut by_function[function], was_right, right);
         }
     }
-    let share = |right: usize| right as f64 / examples.max(1) as f64;
+    let known = exact;
+    let mut new = Paired::default();
+    let brought = if case.brings_functions() { (simulation.new_share * examples as f64).round() as usize } else { 0 };
+    for _ in 0..brought {
+        let right = random.next() < NEW_RIGHT;
+        is += usize::from(right);
+        count(&mut new, false, right);
+        count(&mut exact, false, right);
+    }
+    let share = |right: usize, of: usize| right as f64 / of.max(1) as f64;
+    let corrections = draw_corrections(corrections, churn, case, random);
+    let functions = by_function.into_iter().enumerate().map(|(n, paired)| (format!("function {n}"), paired));
+    let comparison = Comparison {
+        exact_match: share(was, exact.n),
+        exact,
+        known,
+        new,
+        out_of_scope,
+        functions: functions.chain((new.n > 0).then(|| ("new".to_owned(), new))).collect(),
+    };
+    let best = Best { version: "best".into(), exact_match: share(was, known.n), exact: known };
+    let rate = (out_of_scope.n > 0).then(|| share(accepted, out_of_scope.n));
+    let evidence = evidence(exact.n, share(is, exact.n), rate, corrections, (comparison, best));
+    Evidence { new_labels: usize::from(case.brings_functions()), ..evidence }
+}
+
+/// Evidence that keeps every rule but those of the scores and the corrections.
+fn evidence(
+    held_out: usize,
+    right: f64,
+    false_accept_rate: Option<f64>,
+    corrections: Corrections,
+    (production, best): (Comparison, Best),
+) -> Evidence {
     Evidence {
-        held_out: examples,
-        accuracy: share(is),
-        exact_match: share(is),
-        false_accept_rate: (out_of_scope.n > 0).then(|| accepted as f64 / out_of_scope.n as f64),
+        held_out,
+        accuracy: right,
+        exact_match: right,
+        false_accept_rate,
         precision: Some(PrecisionReport {
             served: Precision::F32,
-            n: examples,
+            n: held_out,
             function_agreement: 1.0,
             argument_agreement: 1.0,
             max_logit_difference: 0.0,
@@ -201,30 +271,21 @@ fn draw(simulation: &Simulation, case: SimulatedCase, random: &mut Random) -> Ev
         }),
         latency_ms: 1.0,
         size_mb: 1.0,
-        corrections: draw_corrections(corrections, churn, case, random),
+        corrections,
         expectations: Expectations::default(),
         new_labels: 0,
         answers: None,
-        production: Some(Comparison {
-            exact_match: share(was),
-            exact,
-            known: exact,
-            new: Paired::default(),
-            out_of_scope,
-            functions: by_function
-                .into_iter()
-                .enumerate()
-                .map(|(n, paired)| (format!("function {n}"), paired))
-                .collect(),
-        }),
+        production: Some(production),
+        best: Some(best),
     }
 }
 
 fn draw_corrections(old: usize, churn: f64, case: SimulatedCase, random: &mut Random) -> Corrections {
     let mut corrections = Corrections { n: old, ..Corrections::default() };
     let changed = churn * CORRECTIONS_CHURN / 2.0;
+    let lost = if case == SimulatedCase::LostCorrections { LOST_CORRECTIONS } else { 0.0 };
     for number in 0..old {
-        let (was_right, right) = outcome(random, CORRECTIONS_RIGHT, changed, changed);
+        let (was_right, right) = outcome(random, CORRECTIONS_RIGHT, changed, changed + lost);
         corrections.production_right += usize::from(was_right);
         corrections.candidate_right += usize::from(right);
         if was_right && !right {
@@ -250,7 +311,16 @@ mod tests {
     use super::*;
 
     fn simulation(examples: usize) -> Simulation {
-        Simulation { examples, candidates: 400, accuracy: 0.9, churn: 0.06, functions: 10, corrections: 20, seed: 1 }
+        Simulation {
+            examples,
+            candidates: 400,
+            accuracy: 0.9,
+            churn: 0.06,
+            functions: 10,
+            corrections: 20,
+            new_share: 0.1,
+            seed: 1,
+        }
     }
 
     #[test]
@@ -283,6 +353,28 @@ mod tests {
         assert!(kept.promoted >= 200, "{kept:?}");
         assert_eq!(judged(SimulatedCase::GainedFivePoints).for_noise, 0);
         assert_eq!(lost, judged(SimulatedCase::LostTwoPoints), "the seed decides");
+    }
+
+    /// New functions pay for what is lost in proportion to how much is new, and for nothing else.
+    #[test]
+    fn new_functions_are_no_free_pass() {
+        let judged = |new_share, case| {
+            let simulated =
+                simulate_gate(&GateSettings::default(), &Simulation { new_share, ..simulation(1000) }, case);
+            simulated.promoted as f64 / simulated.candidates as f64
+        };
+        assert!(judged(0.1, SimulatedCase::NewKept) > 0.5);
+        assert!(judged(0.1, SimulatedCase::NewLostTwoPoints) <= 0.08, "three standard deviations above 5 %");
+        assert!(judged(1.0, SimulatedCase::NewKept) > 0.8);
+        assert!(judged(1.0, SimulatedCase::NewLostTwoPoints) > 0.5, "as many again: they cost something");
+        assert!(judged(1.0, SimulatedCase::NewLostEightPoints) <= 0.05);
+    }
+
+    #[test]
+    fn corrections_that_are_lost_refuse() {
+        let many = Simulation { corrections: 200, ..simulation(1000) };
+        let lost = simulate_gate(&GateSettings::default(), &many, SimulatedCase::LostCorrections);
+        assert!(lost.promoted <= 20, "{lost:?}");
     }
 
     #[test]

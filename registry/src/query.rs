@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::resolve::resolve;
 use crate::state::State;
-use crate::{Entry, Registry, Result, Version};
+use crate::{Entry, Event, Registry, Result, Version};
 
 impl Registry {
     /// Finds a version by its name (`v12` or `12`), a tag, `production`, `base`, or 6 or more digits of its digest.
@@ -36,6 +36,24 @@ impl Registry {
     pub fn production(&self) -> Result<Option<Version>> {
         let state = self.state()?;
         Ok(state.production().map(|record| self.view(&state, record)))
+    }
+
+    /// What is in production and what a rollback could go down to, bottom first, each with the verdict of its latest
+    /// promotion; without what is deleted or quarantined.
+    ///
+    /// # Errors
+    /// [`crate::Error::BrokenChain`], [`crate::Error::Io`].
+    pub fn standing(&self) -> Result<Vec<(Version, serde_json::Value)>> {
+        let chain = self.inner.journal.current()?;
+        let state = State::fold(&chain.entries);
+        let verdict = |version: &str| {
+            chain.entries.iter().rev().find_map(|entry| match &entry.event {
+                Event::Promote { name, gate, .. } if name == version => Some(gate.clone()),
+                _ => None,
+            })
+        };
+        let standing = state.standing().into_iter();
+        Ok(standing.map(|record| (self.view(&state, record), verdict(&record.name).unwrap_or_default())).collect())
     }
 
     /// The version that was in production at a time; its status and tags are those of then.

@@ -190,6 +190,11 @@ impl State {
         self.stack.last().map(|index| &self.records[*index])
     }
 
+    /// What is in production and what lies below it, bottom first, without what is not fit to serve.
+    pub fn standing(&self) -> Vec<&Record> {
+        self.stack.iter().filter(|index| self.is_fit(**index)).map(|index| &self.records[*index]).collect()
+    }
+
     /// What a rollback goes to: the nearest version below production that is fit to serve.
     pub fn before_production(&self) -> Option<&Record> {
         let current = *self.stack.last()?;

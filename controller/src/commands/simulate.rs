@@ -3,7 +3,10 @@
 mod watch;
 
 use clap::{Args, Subcommand};
-use mynah_pipelines::{SimulatedCase, SimulatedGate, Simulation, simulate_gate};
+use mynah_pipelines::{
+    DriftSimulation, GateSettings, SimulatedCase, SimulatedDrift, SimulatedGate, Simulation, simulate_drift,
+    simulate_gate,
+};
 use serde::Serialize;
 
 use super::Context;
@@ -22,6 +25,10 @@ pub enum SimulateCommand {
         Columns: `equal` promoted because a score seemed better, and for no reason at all; `equal+` (with a newly learned correction)\n\
         promoted; `-2` and `-5` points, and one function -40 points, with a newly learned correction: refused; `+2` and `+5` points:\n\
         promoted.\n\n\
+        Then candidates with new functions, which have so many held-out examples for each of the others, and are as good on what\n\
+        production knows, or worse; and candidates that lost one old correction in twenty. Then candidates in a row, each half a\n\
+        point worse than the production it meets (`-0.5`) or as good (`0`), with the rule `drift` and without: how many are promoted, what\n\
+        production has really lost in the end, and when that rule refused for the first time.\n\n\
         Examples:\n  mynah simulate gate\n  mynah simulate gate --examples 1000 --churn 0.06 --json"
     )]
     Gate(SimulateGateArgs),
@@ -56,9 +63,28 @@ pub struct SimulateGateArgs {
     /// Old corrections, which are checked too
     #[arg(long, default_value_t = 20, value_name = "N")]
     pub corrections: usize,
+    /// Held-out examples of new functions, for each of the others
+    #[arg(long, default_value = "0.1,1", value_delimiter = ',', value_name = "SHARE,…")]
+    pub new: Vec<f64>,
+    /// Candidates one after the other, each a little worse than the one before
+    #[arg(long, default_value_t = 30, value_name = "N")]
+    pub in_a_row: usize,
     /// Seed of the draws
     #[arg(long, default_value_t = 42)]
     pub seed: u64,
+}
+
+/// What each of the candidates in a row loses.
+const DRIFTS: [f64; 2] = [0.005, 0.0];
+/// A row of candidates takes as long as that many of them.
+const DRIFT_REPEATED_OF: usize = 5;
+
+/// Candidates in a row, with the rule and without.
+#[derive(Debug, Serialize)]
+struct DriftRow {
+    drift: DriftSimulation,
+    with_rule: SimulatedDrift,
+    without_rule: SimulatedDrift,
 }
 
 /// One size of the held-out set, at one churn.
@@ -87,7 +113,8 @@ pub fn run(context: &Context, command: &SimulateCommand, interrupt: &Interrupt) 
 }
 
 fn gate(context: &Context, args: &SimulateGateArgs, interrupt: &Interrupt) -> anyhow::Result<Exit> {
-    for (name, share) in args.churn.iter().map(|churn| ("--churn", *churn)).chain([("--accuracy", args.accuracy)]) {
+    let shares = args.churn.iter().map(|churn| ("--churn", *churn)).chain([("--accuracy", args.accuracy)]);
+    for (name, share) in shares.chain(args.new.iter().map(|share| ("--new", *share))) {
         if !(0.0..=1.0).contains(&share) {
             return Err(usage(
                 format!("{name} is {share}, but is a share"),
@@ -95,7 +122,8 @@ fn gate(context: &Context, args: &SimulateGateArgs, interrupt: &Interrupt) -> an
             ));
         }
     }
-    let mut rows = Vec::new();
+    let settings = &context.settings.gate;
+    let (mut rows, mut new, mut drifts) = (Vec::new(), Vec::new(), Vec::new());
     for &examples in &args.examples {
         for &churn in &args.churn {
             let simulation = Simulation {
@@ -105,27 +133,118 @@ fn gate(context: &Context, args: &SimulateGateArgs, interrupt: &Interrupt) -> an
                 churn,
                 functions: args.functions,
                 corrections: args.corrections,
+                new_share: 0.0,
                 seed: args.seed,
             };
-            let mut cases = Vec::new();
-            for case in SimulatedCase::ALL {
-                if interrupt.is_asked() {
-                    return Err(Stopped("the simulation was stopped").into());
-                }
-                cases.push(simulate_gate(&context.settings.gate, &simulation, case));
+            let is_new = |case: &SimulatedCase| case.brings_functions();
+            rows.push(judged(settings, simulation, |case| !is_new(case), interrupt)?);
+            for &new_share in &args.new {
+                new.push(judged(settings, Simulation { new_share, ..simulation }, is_new, interrupt)?);
             }
-            rows.push(Row { simulation, cases });
+            drifts.extend(drift_rows(settings, simulation, args.in_a_row, interrupt)?);
         }
     }
     if context.output.json {
-        context.output.value(&serde_json::json!({"gate": context.settings.gate, "rows": rows}))?;
+        context.output.value(&serde_json::json!({"gate": settings, "rows": rows, "new": new, "drift": drifts}))?;
         return Ok(Exit::Done);
     }
     let style = context.output.style;
-    for line in table(&cells(&rows), |row, _, cell| if row == 0 { style.dim(cell) } else { cell }) {
-        context.output.line(line)?;
+    for (number, cells) in [cells(&rows), new_cells(&new), drift_cells(&drifts)].iter().enumerate() {
+        if number > 0 {
+            context.output.line("")?;
+        }
+        for line in table(cells, |row, _, cell| if row == 0 { style.dim(cell) } else { cell }) {
+            context.output.line(line)?;
+        }
     }
     Ok(Exit::Done)
+}
+
+fn judged(
+    settings: &GateSettings,
+    simulation: Simulation,
+    is_meant: impl Fn(&SimulatedCase) -> bool,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Row> {
+    let mut cases = Vec::new();
+    for case in SimulatedCase::ALL.into_iter().filter(is_meant) {
+        proceed(interrupt)?;
+        cases.push(simulate_gate(settings, &simulation, case));
+    }
+    Ok(Row { simulation, cases })
+}
+
+fn drift_rows(
+    settings: &GateSettings,
+    simulation: Simulation,
+    in_a_row: usize,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Vec<DriftRow>> {
+    let simulation = Simulation { candidates: simulation.candidates.div_ceil(DRIFT_REPEATED_OF), ..simulation };
+    let without = GateSettings { drift_allowance: 1.0, ..settings.clone() };
+    let rows = DRIFTS.into_iter().map(|loss| {
+        proceed(interrupt)?;
+        let drift = DriftSimulation { simulation, in_a_row, loss };
+        let (with_rule, without_rule) = (simulate_drift(settings, &drift), simulate_drift(&without, &drift));
+        Ok(DriftRow { drift, with_rule, without_rule })
+    });
+    rows.collect()
+}
+
+fn proceed(interrupt: &Interrupt) -> anyhow::Result<()> {
+    if interrupt.is_asked() {
+        return Err(Stopped("the simulation was stopped").into());
+    }
+    Ok(())
+}
+
+fn new_cells(rows: &[Row]) -> Vec<Vec<String>> {
+    use SimulatedCase as Case;
+    let head =
+        ["held out", "churn", "new", "new, kept: promoted", "new, -2: refused", "new, -5: refused", "new, -8: refused"];
+    let mut cells = vec![head.map(str::to_owned).to_vec()];
+    let refused = |simulated: &SimulatedGate| simulated.candidates - simulated.promoted;
+    cells.extend(rows.iter().map(|row| {
+        vec![
+            row.simulation.examples.to_string(),
+            percent(row.simulation.churn),
+            (row.simulation.new_share * row.simulation.examples as f64).round().to_string(),
+            percent(row.share(Case::NewKept, |it| it.promoted)),
+            percent(row.share(Case::NewLostTwoPoints, refused)),
+            percent(row.share(Case::NewLostFivePoints, refused)),
+            percent(row.share(Case::NewLostEightPoints, refused)),
+        ]
+    }));
+    cells
+}
+
+fn drift_cells(rows: &[DriftRow]) -> Vec<Vec<String>> {
+    let head = [
+        "held out",
+        "churn",
+        "each loses",
+        "promoted",
+        "without the rule",
+        "lost in the end",
+        "without",
+        "at the first refusal",
+    ];
+    let mut cells = vec![head.map(str::to_owned).to_vec()];
+    let points = |share: f64| format!("{:.1}", 100.0 * share);
+    cells.extend(rows.iter().map(|DriftRow { drift, with_rule, without_rule }| {
+        let of = |promoted: f64| format!("{promoted:.1} of {}", drift.in_a_row);
+        vec![
+            drift.simulation.examples.to_string(),
+            percent(drift.simulation.churn),
+            points(drift.loss),
+            of(with_rule.promoted),
+            of(without_rule.promoted),
+            points(with_rule.lost),
+            points(without_rule.lost),
+            points(with_rule.lost_at_refusal),
+        ]
+    }));
+    cells
 }
 
 fn cells(rows: &[Row]) -> Vec<Vec<String>> {
@@ -139,6 +258,7 @@ fn cells(rows: &[Row]) -> Vec<Vec<String>> {
         "-2: refused",
         "-5: refused",
         "function: refused",
+        "corrections: refused",
         "+2: promoted",
         "+5: promoted",
     ];
@@ -154,6 +274,7 @@ fn cells(rows: &[Row]) -> Vec<Vec<String>> {
             percent(row.share(Case::LostTwoPoints, refused)),
             percent(row.share(Case::LostFivePoints, refused)),
             percent(row.share(Case::LostFunction, refused)),
+            percent(row.share(Case::LostCorrections, refused)),
             percent(row.share(Case::GainedTwoPoints, |it| it.promoted)),
             percent(row.share(Case::GainedFivePoints, |it| it.promoted)),
         ]

@@ -81,7 +81,7 @@ impl TestHome {
         let file = home.write("functions.source.json", functions().to_string().as_bytes());
         home.ok(&["init", "--functions", file.to_str().unwrap()]);
         let settings = "[training]\nepochs = 3\n[gate]\nfirst_accuracy = 0.0\nprecision_agreement = 0.0\nmax_latency_ms = 60000.0\n\
-            margin = 1.0\nfunction_allowance = 1.0\nout_of_scope_allowance = 1.0\ncorrections_right = 0.0\n";
+            margin = 1.0\ndrift_allowance = 1.0\nfunction_allowance = 1.0\nout_of_scope_allowance = 1.0\ncorrections_right = 0.0\n";
         home.write("mynah.toml", settings.as_bytes());
         home
     }

@@ -58,9 +58,64 @@ fn the_simulation_says_how_often_the_gate_errs() {
     assert!(promoted("equal") <= 20 && promoted("lost_two_points") <= 20, "{cases:?}");
     assert!(promoted("equal_with_correction") >= 100, "{cases:?}");
     let table = home.ok(&["simulate", "gate", "--examples", "100", "--churn", "0.04", "--candidates", "50"]);
-    assert_eq!(table.lines().count(), 2, "{table}");
+    // Three tables: two lines, three (as much new as known, and a tenth), three (each a little worse, and none).
+    assert_eq!(table.lines().count(), 2 + 1 + 3 + 1 + 3, "{table}");
+    let drift = &simulated["drift"][0];
+    assert!(drift["with_rule"]["lost"].as_f64() < drift["without_rule"]["lost"].as_f64(), "{drift}");
+    assert!(promoted("lost_corrections") < promoted("equal_with_correction"), "{cases:?}");
     let wrong = home.run(&["simulate", "gate", "--churn", "4"]);
     assert_eq!(wrong.status.code(), Some(2), "{}", errors(&wrong));
+}
+
+/// The rule `drift` of the run that `mynah train` does now.
+fn drift(home: &TestHome, seed: &str) -> Value {
+    let trained = home.run(&["train", "--force", "--seed", seed, "--json"]);
+    assert!(matches!(trained.status.code(), Some(0 | 4)), "{}", errors(&trained));
+    let trained: Value = serde_json::from_slice(&trained.stdout).unwrap();
+    let rules = trained["gate"]["rules"].as_array().unwrap();
+    rules.iter().find(|rule| rule["name"] == "drift").unwrap_or_else(|| panic!("{trained}")).clone()
+}
+
+#[test]
+fn candidates_are_held_against_the_best_version_so_far() {
+    let home = TestHome::trained();
+    let remembered = || -> Vec<String> {
+        let files = std::fs::read_dir(home.path().join("cache")).unwrap();
+        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("held-out-")).collect()
+    };
+    let of = |rule: &Value, version: &str| {
+        let detail = rule["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains(&format!("% of {version}, the best version so far")), "{detail}");
+    };
+    let first = drift(&home, "7");
+    of(&first, "v1");
+    assert!(first["candidate"].is_number() && first["production"].is_number() && first["limit"] == -1.0, "{first}");
+    let files = remembered();
+    assert_eq!(files.len(), 1);
+
+    // What it has right is remembered; deleted or damaged, it is asked again and says the same.
+    let path = home.path().join("cache").join(&files[0]);
+    let kept = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(drift(&home, "7"), first);
+    assert_eq!(std::fs::read(&path).unwrap(), kept);
+
+    // The gate promotes the next for a new correction; the best is still the first, or the new one where that is better.
+    let said = home.run_with(&["chat", "--no-learn", "--json"], b"some tunes right now\n/correct play\n/quit\n");
+    assert_eq!(said.status.code(), Some(0), "{}", errors(&said));
+    let promoted = home.json(&["train", "--epochs", "20"]);
+    assert_eq!(promoted["verdict"], "promoted", "{promoted}");
+    let version = promoted["version"].as_str().unwrap();
+    let second = drift(&home, "8");
+    let is_better = !remembered().contains(&files[0]);
+    of(&second, if is_better { version } else { "v1" });
+    std::fs::remove_dir_all(home.path().join("cache")).unwrap();
+    assert_eq!(drift(&home, "8"), second, "the first of the line is asked, and production where it is better");
+
+    // The owner's word begins anew.
+    home.ok(&["models", "promote", "v2"]);
+    of(&drift(&home, "9"), "v2");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use crate::fine_tune::device;
+use crate::device::Compute;
 use crate::learn::{LearnOutcome, LearnRequest, LearnScope, Promotion, learn};
 use crate::progress::NoProgress;
 use crate::settings::GateSettings;
@@ -38,7 +38,7 @@ fn settings() -> TrainingSettings {
 
 fn model() -> JointModel {
     let labels = Labels { functions: vec!["a".into(), "b".into()], ..Labels::default() };
-    weights::load(&Checkpoint::starter().unwrap(), &labels, 1, &device()).unwrap()
+    weights::load(&Checkpoint::starter().unwrap(), &labels, 1, &Compute::cpu().device).unwrap()
 }
 
 fn adapt(settings: &TrainingSettings, progress: &dyn Progress) -> Result<(JointModel, Adapted), Error> {

@@ -60,6 +60,17 @@ pub struct Answers {
     pub right: Paired,
 }
 
+/// What the best version so far is compared by; it may be production.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Best {
+    /// Its name.
+    pub version: String,
+    /// Its exact match on the examples of `exact`.
+    pub exact_match: f64,
+    /// Exact matches on the held-out examples that production knows and for which it is remembered what the best made of them.
+    pub exact: Paired,
+}
+
 /// What a candidate is judged by.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evidence {
@@ -87,4 +98,6 @@ pub struct Evidence {
     pub answers: Option<Answers>,
     /// The comparison with production.
     pub production: Option<Comparison>,
+    /// The comparison with the best version that knows what production knows.
+    pub best: Option<Best>,
 }

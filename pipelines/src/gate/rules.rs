@@ -2,7 +2,7 @@
 
 use mynah_runtime::Precision;
 
-use super::evidence::{Answers, Comparison, Corrections, Evidence};
+use super::evidence::{Answers, Best, Comparison, Corrections, Evidence};
 use super::{Gate, Rule};
 use crate::paired::{Paired, shared_level};
 
@@ -82,13 +82,18 @@ impl Gate<'_> {
         let paired = production.known;
         let Verdict { mut kept, mut why } = self.holds(paired);
         // More functions are harder to tell apart: whoever learned them with the others would lose a little, too.
-        let allowance = self.settings.new_function_allowance;
-        if !kept && production.new.n > 0 && production.exact.p_better() <= self.settings.better_significance {
-            kept = paired.difference() >= -allowance;
+        let allowance = self.allowance_for_new(production);
+        if !kept && allowance > 0.0 {
+            // Noise must not make up for more than that: twice as much is ruled out where there are enough examples to tell.
+            let most = self.settings.margin.max(2.0 * allowance);
+            let few = paired.n < self.settings.few_examples;
+            let is_bounded = few || paired.p_loss(most) <= self.settings.better_significance;
+            kept = paired.difference() >= -allowance && is_bounded;
             why = format!(
-                "{:+.1} points on what was known, {:.1} may be lost to what is new",
+                "{:+.1} points on what was known, {:.1} may be lost to what is new{}",
                 100.0 * paired.difference(),
-                100.0 * allowance
+                100.0 * allowance,
+                if is_bounded { String::new() } else { format!(", but {:.1} are not ruled out", 100.0 * most) }
             );
         }
         let new = match production.new.n {
@@ -107,6 +112,42 @@ impl Gate<'_> {
                     "exact match {:.1} % against {:.1} %: of {n} examples {} fixed, {} broken ({why}){new}",
                     100.0 * evidence.exact_match,
                     100.0 * production.exact_match,
+                    paired.fixed,
+                    paired.broken,
+                ),
+            },
+        }
+    }
+
+    /// What may be lost on what was known to what is new, in [0, 1]: as much as is new beside it, in proportion, and only when
+    /// all together is better beyond chance.
+    fn allowance_for_new(&self, production: &Comparison) -> f64 {
+        let pays = production.new.n > 0 && production.exact.p_better() <= self.settings.better_significance;
+        let share = production.new.n as f64 / production.known.n.max(1) as f64;
+        if pays { self.settings.new_function_allowance * share.min(1.0) } else { 0.0 }
+    }
+
+    /// Not far below the best version so far: what each promotion loses to the one before adds up.
+    pub(super) fn no_drift(&self, best: &Best, production: &Comparison) -> Rule {
+        let paired = best.exact;
+        let allowance = self.settings.drift_allowance.max(self.allowance_for_new(production));
+        // One example is no drift, however few there are.
+        let most = (allowance * paired.n as f64).max(1.0) as usize;
+        let candidate = best.exact_match + paired.difference();
+        Rule {
+            name: "drift".into(),
+            passed: paired.net_loss() <= most,
+            candidate: (paired.n > 0).then_some(candidate),
+            production: (paired.n > 0).then_some(best.exact_match),
+            limit: Some(-allowance),
+            detail: match paired.n {
+                0 => format!("nothing held out to compare with {}, the best version so far", best.version),
+                n => format!(
+                    "exact match {:.1} % against {:.1} % of {}, the best version so far: of {n} examples {} fixed, {} broken \
+                     ({most} more may be)",
+                    100.0 * candidate,
+                    100.0 * best.exact_match,
+                    best.version,
                     paired.fixed,
                     paired.broken,
                 ),

@@ -143,6 +143,29 @@ fn every_rollback_goes_further_back() {
 }
 
 #[test]
+fn what_stands_below_production_comes_with_its_verdicts() {
+    let home = Home::new();
+    let standing = || -> Vec<(String, serde_json::Value)> {
+        let standing = home.reopen().standing().unwrap();
+        standing.into_iter().map(|(version, verdict)| (version.name, verdict)).collect()
+    };
+    let of = |names: &[&str]| -> Vec<(String, serde_json::Value)> {
+        names.iter().map(|name| ((*name).to_owned(), gate())).collect()
+    };
+    assert!(standing().is_empty());
+    let versions: Vec<_> = ["one", "two", "three", "four"].map(|text| home.add(text)).into_iter().collect();
+    versions.iter().for_each(|version| home.promote(version));
+    assert_eq!(standing(), of(&["v1", "v2", "v3", "v4"]));
+    home.registry.rollback(Some(&versions[2]), &ada()).unwrap();
+    home.registry.quarantine(&versions[1], &ada()).unwrap();
+    assert_eq!(standing(), of(&["v1", "v3"]), "v4 was rolled back from");
+    let by_hand = serde_json::json!({"by_hand": true});
+    let current = home.registry.production().unwrap().unwrap().manifest_digest;
+    home.registry.promote(&versions[3], Some(&current), by_hand.clone(), &ada()).unwrap();
+    assert_eq!(standing().pop(), Some(("v4".to_owned(), by_hand)), "the latest verdict counts");
+}
+
+#[test]
 fn a_rollback_by_somebody_who_has_seen_something_else_changes_nothing() {
     let home = Home::new();
     let versions = ["one", "two", "three"].map(|text| home.add(text));

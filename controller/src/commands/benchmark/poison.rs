@@ -42,6 +42,10 @@ pub struct PoisonArgs {
     /// Which labels are known, said and flipped
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// What is done with the labels: `clean`, `clean_again` (another seed of the training), `unguarded`, `guarded`,
+    /// `session_unguarded`, `session_guarded`, `majority_unguarded`, `majority_consistent` (default: all of them)
+    #[arg(long, value_name = "ARM,…", value_delimiter = ',', value_parser = parse_arm)]
+    pub arms: Vec<PoisonArm>,
     /// `starter`, a directory, or a hub id
     #[arg(long, default_value = "starter", value_name = "BASE")]
     pub base: String,
@@ -93,7 +97,8 @@ pub fn run(context: &Context, args: &PoisonArgs, interrupt: Interrupt) -> anyhow
         seed: args.seed,
     };
     let mut arms = Vec::new();
-    for (number, arm) in PoisonArm::ALL.into_iter().enumerate() {
+    let wanted = |arm: &PoisonArm| args.arms.is_empty() || args.arms.contains(arm);
+    for (number, arm) in PoisonArm::ALL.into_iter().filter(wanted).enumerate() {
         let home = Home::new(directory.path().join(number.to_string()));
         copy(first.home.root(), home.root())?;
         let report = poisoning.run(arm, &home, &progress)?;
@@ -108,17 +113,18 @@ pub fn run(context: &Context, args: &PoisonArgs, interrupt: Interrupt) -> anyhow
         context.output.value(&report)?;
         return Ok(Exit::Done);
     }
-    let head = ["labels", "flipped", "found", "false alarms", "before", "candidate", "verdict", "after"];
+    let head = ["labels", "flipped", "found", "false alarms", "before", "candidate", "in scope", "verdict", "after"];
     let mut rows = vec![std::iter::once("arm").chain(head).map(str::to_owned).collect::<Vec<_>>()];
     for arm in &report.arms {
         rows.push(vec![
-            serde_json::to_value(arm.arm)?.as_str().unwrap_or_default().to_owned(),
+            arm_name(arm.arm),
             arm.labels.to_string(),
             arm.flipped.to_string(),
             arm.held_back_flipped.to_string(),
             percent(arm.false_alarms),
             percent(arm.before),
             percent(arm.candidate),
+            arm.candidate_in_scope.map(percent).unwrap_or_default(),
             format!("{:?}", arm.verdict).to_lowercase(),
             percent(arm.after),
         ]);
@@ -128,4 +134,13 @@ pub fn run(context: &Context, args: &PoisonArgs, interrupt: Interrupt) -> anyhow
         context.output.line(line)?;
     }
     Ok(Exit::Done)
+}
+
+fn arm_name(arm: PoisonArm) -> String {
+    serde_json::to_value(arm).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+fn parse_arm(text: &str) -> Result<PoisonArm, String> {
+    let names = || PoisonArm::ALL.map(arm_name).join(", ");
+    PoisonArm::ALL.into_iter().find(|arm| arm_name(*arm) == text).ok_or_else(|| format!("one of {}", names()))
 }
