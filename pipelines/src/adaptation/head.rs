@@ -25,11 +25,7 @@ impl VocabularyHead {
         let mut transform = LinearConfig::new(dim, dim).init(device);
         transform.weight = Param::from_tensor(Tensor::from_data(TensorData::new(identity, [dim, dim]), device));
         transform.bias = Some(Param::from_tensor(tensor(vec![0.0; dim])));
-        let mut norm = LayerNormConfig::new(dim).with_epsilon(1e-12).init(device);
-        norm.gamma = Param::from_tensor(tensor(vec![GAMMA; dim]));
+        let norm = LayerNormConfig::new(dim).with_epsilon(1e-12).init(device);
         Self { transform, norm, bias: Param::from_tensor(tensor(log_frequencies.to_vec())) }
     }
 }
-
-/// What the normalised rows are scaled by at first, so that the projection says little before it has learned anything.
-const GAMMA: f32 = 0.1;

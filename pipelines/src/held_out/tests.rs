@@ -1,7 +1,8 @@
 //! No held-out text reaches anything that training reads.
 
 use mynah_data::{
-    CallRecord, Correction, Home, ImportOptions, InteractionRecord, Log, Record, ReplyRecord, SplitName, import,
+    CallRecord, Correction, Dataset, Home, ImportOptions, InteractionRecord, Log, Record, ReplyRecord, SplitName,
+    import,
 };
 use mynah_registry::{Author, Registry};
 use mynah_runtime::{Checkpoint, Model, Mynah, Precision, Tokenizer};
@@ -147,16 +148,13 @@ fn hashed(splits: &[SplitName], slots: &[Slot]) -> Vec<String> {
 fn nothing_held_out_reaches_adaptation() {
     let directory = home();
     let home = Home::new(directory.path());
-    let held_out = [
-        // What is held out or validated on, in other dress, and pinned words.
-        "Buzz me at SEVEN!",
-        "lower, the LAMP",
-        "raise the lamp",
-        "lights out",
-        "Lights  OUT",
-        // The wording with other arguments, which nobody marked.
-        "buzz me at half past 8 in the morning",
-    ];
+    let before = Corpus::gather(&home).expect("gathered");
+    let in_other_dress = |example: &Example| format!("{}!", example.text.to_uppercase());
+    let Dataset { held_out, validation, .. } = &before.dataset;
+    assert!(held_out.iter().any(|example| example.text == "buzz me at seven") && !validation.is_empty());
+    let mut held_out: Vec<String> = held_out.iter().chain(validation).map(in_other_dress).collect();
+    // What is pinned, and a held-out wording with other arguments, which nobody marked.
+    held_out.extend(["Lights  OUT", "buzz me at half past 8 in the morning"].map(String::from));
     held_out.iter().for_each(|text| drop(say(&home, text, &[])));
     // What would be held out or validated on once it was labelled, as it is or with the arguments of the reply.
     let judged = hashed(&[SplitName::HeldOut, SplitName::Validation], &[]);
@@ -178,15 +176,13 @@ fn nothing_held_out_reaches_adaptation() {
     let corpus = Corpus::gather(&home).expect("gathered");
     let read = adaptation::texts(&home, &corpus).expect("read");
     let has = |text: &str| read.iter().any(|read| normalise(read) == normalise(text));
-    for text in
-        held_out.iter().copied().chain(judged.iter().map(String::as_str)).chain(masked.iter().map(String::as_str))
-    {
+    for text in held_out.iter().chain(&judged).chain(&masked) {
         assert!(!has(text), "{text:?} is held out");
     }
     assert!(free.iter().filter(|text| !masked.contains(text)).all(|text| has(text)), "the others are read");
     assert!(has("lower the lamp, now") && has("buzz me at four"), "what is trained on is read");
 
-    // The last word is the check's: what the splits of the corpus say, not what the log says.
+    // Also as the splits write them.
     let guard = HeldOut::of(&corpus);
     let (validation, held_out) = (&corpus.dataset.validation, &corpus.dataset.held_out);
     assert!(!held_out.is_empty() && !validation.is_empty());
