@@ -129,13 +129,13 @@ impl Error {
                 "build it with `cargo build --release --features {}`, or train on the processor with `--device cpu`",
                 device.kind()
             )),
-            Error::NoDevice { device, .. } => Some(
-                match device.kind() {
-                    "cuda" => "it needs an NVIDIA card with its driver, and NVRTC of the CUDA toolkit; `nvidia-smi` lists cards",
-                    _ => "it needs a card with a driver for Vulkan, Metal or DirectX 12; on Linux `vulkaninfo --summary` lists them",
-                }
-                .to_string()
-                    + "; or train on the processor with `--device cpu`",
+            Error::NoDevice { device: TrainingDevice::Cuda(_), .. } => Some(
+                "it needs an NVIDIA card with its driver; `nvidia-smi` lists cards, `--device cpu` trains on the processor".into(),
+            ),
+            Error::NoDevice { .. } => Some(
+                "it needs a card with a driver for Vulkan, Metal or DirectX 12; on Linux `vulkaninfo --summary` lists them, \
+                 `--device cpu` trains on the processor"
+                    .into(),
             ),
             Error::Diverged => Some("lower `learning_rate` in the [training] table of mynah.toml".into()),
             Error::Cancelled => Some("the same command goes on from the last finished epoch".into()),
