@@ -114,8 +114,8 @@ pub(crate) fn masked(
         let count = values.len();
         Tensor::<1, Int>::from_data(TensorData::new(values, [count]), device)
     };
-    let PaddedTokens { input_ids, padding, pooling } = PaddedTokens::new(&batch.ragged, device);
-    let hidden = model.hidden(input_ids, padding, &ForwardOptions::default());
+    let tokens = PaddedTokens::new(&batch.ragged, device);
+    let hidden = model.hidden(&tokens, &ForwardOptions::default());
     let rows = hidden.clone().select(0, integers(rows.collect()));
     let guesses = head.norm.forward(activation::gelu(head.transform.forward(rows)));
     let words = model.distilbert.embeddings.word_embeddings.weight.val();
@@ -124,7 +124,7 @@ pub(crate) fn masked(
     let loss = cross_entropy(logits, targets, Tensor::<1>::ones([batch.targets.len()], device), 0.0);
     let [texts, dim] = [starts.len() - 1, batch.embeddings.len() / (starts.len() - 1)];
     let embeddings = Tensor::from_data(TensorData::new(batch.embeddings.clone(), [texts, dim]), device);
-    loss + cosine_distance(pool(hidden, pooling), embeddings) * embedding_loss_weight
+    loss + cosine_distance(pool(hidden, tokens.pooling), embeddings) * embedding_loss_weight
 }
 
 /// `loss` with the distance to the teacher where there is one; see [`crate::native`] for the formula.
