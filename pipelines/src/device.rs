@@ -135,7 +135,7 @@ impl TrainingDevice {
         let count = found.len();
         match (index, found.into_iter().nth(index.unwrap_or(0))) {
             (_, None) if count == 0 => Err(format!("no driver offers a {} device", self.kind())),
-            (_, None) => Err(format!("there are {count}, counted from 0")),
+            (_, None) => Err(format!("no such card among the {count} that there are, counted from 0")),
             #[cfg(feature = "wgpu")]
             (None, Some(_)) => Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
             (_, Some(device)) => Ok(device),

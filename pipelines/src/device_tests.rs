@@ -28,8 +28,11 @@ struct Tolerance {
     weight: f32,
 }
 
-/// Sums are taken in another order, and AdamW makes much of little.
-const F32: Tolerance = Tolerance { loss: 2e-4, weight: 4e-4 };
+/// Sums are taken in another order.
+const HERE: Tolerance = Tolerance { loss: 1e-5, weight: 5e-5 };
+/// Exponentials and roots are less exact as well, and AdamW makes much of a derivative that is little.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+const THERE: Tolerance = Tolerance { loss: 1e-3, weight: 5e-3 };
 
 /// Everything that is learned at once: functions, arguments, embeddings, production's logits, answers.
 fn tune(
@@ -150,7 +153,7 @@ fn burns_differentiation_trains_what_the_native_step_trains() {
         };
         let (native, differentiated) = (run(&Compute::cpu()), run(&burn));
         assert!(moved(&native) > 5e-3);
-        assert_alike(&format!("{frozen} frozen layers"), F32, &native, &differentiated);
+        assert_alike(&format!("{frozen} frozen layers"), HERE, &native, &differentiated);
     }
 }
 
@@ -175,7 +178,7 @@ fn a_card_trains_what_the_processor_trains_and_goes_on_after_a_stop() {
         // With CUDA burn's matrix products round to the ten bits of TF32, where the card has it.
         let tolerance = match device {
             TrainingDevice::Cuda(_) => Tolerance { loss: 3e-2, weight: 2e-2 },
-            _ => F32,
+            _ => THERE,
         };
         for frozen in [0, 2] {
             let run = |compute: &Compute| {
