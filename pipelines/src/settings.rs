@@ -234,9 +234,8 @@ pub struct GateSettings {
     /// (`mynah simulate gate`).
     pub drift_allowance: f64,
     /// How much of the exact match on what production knows may be lost, in [0, 1], by a candidate that brings functions or
-    /// arguments with as many held-out examples as there were (with fewer, less in proportion) and is better beyond chance
-    /// on everything together: with more functions all of them are harder to tell apart. From `few_examples` on a loss of
-    /// twice as much, or of the margin where that is more, has to be ruled out, too.
+    /// arguments with a third as many held-out examples as there were (with fewer, less in proportion) and is better beyond
+    /// chance on everything together: with more functions all of them are harder to tell apart.
     pub new_function_allowance: f64,
     /// Level at which a better held-out score is a reason to promote; exact match and answers share it.
     pub better_significance: f64,

@@ -363,8 +363,9 @@ mod tests {
                 simulate_gate(&GateSettings::default(), &Simulation { new_share, ..simulation(1000) }, case);
             simulated.promoted as f64 / simulated.candidates as f64
         };
-        assert!(judged(0.1, SimulatedCase::NewKept) > 0.5);
-        assert!(judged(0.1, SimulatedCase::NewLostTwoPoints) <= 0.08, "three standard deviations above 5 %");
+        assert!(judged(0.03, SimulatedCase::NewKept) > 0.5);
+        assert!(judged(0.03, SimulatedCase::NewLostTwoPoints) <= 0.08, "three standard deviations above 5 %");
+        assert!(judged(0.1, SimulatedCase::NewLostTwoPoints) < 0.4);
         assert!(judged(1.0, SimulatedCase::NewKept) > 0.8);
         assert!(judged(1.0, SimulatedCase::NewLostTwoPoints) > 0.5, "as many again: they cost something");
         assert!(judged(1.0, SimulatedCase::NewLostEightPoints) <= 0.05);

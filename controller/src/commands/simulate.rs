@@ -64,7 +64,7 @@ pub struct SimulateGateArgs {
     #[arg(long, default_value_t = 20, value_name = "N")]
     pub corrections: usize,
     /// Held-out examples of new functions, for each of the others
-    #[arg(long, default_value = "0.1,1", value_delimiter = ',', value_name = "SHARE,…")]
+    #[arg(long, default_value = "0.03,0.1,0.3", value_delimiter = ',', value_name = "SHARE,…")]
     pub new: Vec<f64>,
     /// Candidates one after the other, each a little worse than the one before
     #[arg(long, default_value_t = 30, value_name = "N")]

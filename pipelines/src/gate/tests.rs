@@ -158,13 +158,12 @@ fn what_is_new_makes_up_for_little_of_what_is_lost() {
             p.new = paired(new, new, 0);
         }
     };
-    // 3.5 points are lost where as much is new, but not 6, not where a third is, and not to three.
-    assert!(against(brings(9, 200)).is_empty());
+    // 3.5 points are lost where a third is new, but not 6, not where a seventh is, and not to three.
+    assert!(against(brings(9, 70)).is_empty());
+    assert_eq!(against(brings(14, 70)), ["not worse"]);
     assert_eq!(against(brings(14, 200)), ["not worse"]);
-    assert_eq!(against(brings(9, 60)), ["not worse"]);
+    assert_eq!(against(brings(9, 30)), ["not worse"]);
     assert_eq!(against(brings(9, 3)), ["not worse"]);
-    // A third: five thirds of a point.
-    assert!(against(brings(5, 70)).is_empty());
 }
 
 #[test]
