@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::device::TrainingDevice;
+use crate::error::Error;
 
 /// How a candidate is fine-tuned: the `[training]` table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -163,6 +164,57 @@ impl Default for TrainingSettings {
 }
 
 impl TrainingSettings {
+    /// Refuses what no training can be done with.
+    ///
+    /// # Errors
+    /// [`Error::Setting`].
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let refuse = |key: &'static str, value: String, expected: &'static str| {
+            Err(Error::Setting { table: "training", key, value, expected })
+        };
+        if self.batch_size == Some(0) {
+            return refuse("batch_size", "0".into(), "at least 1");
+        }
+        if !(3..=512).contains(&self.max_tokens) {
+            return refuse("max_tokens", self.max_tokens.to_string(), "between 3 and 512");
+        }
+        if self.learning_rate.is_some_and(|rate| !(rate > 0.0 && rate <= 1.0)) {
+            let value = self.learning_rate.unwrap_or_default().to_string();
+            return refuse("learning_rate", value, "above 0 and at most 1");
+        }
+        if self.answer_batch_size == 0 {
+            return refuse("answer_batch_size", "0".into(), "at least 1");
+        }
+        if !(16..=512).contains(&self.answer_window_tokens) {
+            return refuse("answer_window_tokens", self.answer_window_tokens.to_string(), "between 16 and 512");
+        }
+        if !(0.0..=1.0).contains(&self.answer_negatives) {
+            return refuse("answer_negatives", self.answer_negatives.to_string(), "at least 0 and at most 1");
+        }
+        if !(self.session_share > 0.0 && self.session_share < 1.0) {
+            return refuse("session_share", self.session_share.to_string(), "above 0 and below 1");
+        }
+        if !(0.0..=2.0).contains(&self.logit_adjustment) {
+            return refuse("logit_adjustment", self.logit_adjustment.to_string(), "between 0 and 2");
+        }
+        if !(0.0..=100.0).contains(&self.replay_share) {
+            return refuse("replay_share", self.replay_share.to_string(), "between 0 and 100");
+        }
+        if !(self.adaptation_mask_share > 0.0 && self.adaptation_mask_share <= 0.5) {
+            return refuse("adaptation_mask_share", self.adaptation_mask_share.to_string(), "above 0 and at most 0.5");
+        }
+        if self.adaptation_learning_rate.is_some_and(|rate| !(rate > 0.0 && rate <= 1.0)) {
+            let value = self.adaptation_learning_rate.unwrap_or_default().to_string();
+            return refuse("adaptation_learning_rate", value, "above 0 and at most 1");
+        }
+        for (key, value) in [("dropout", self.dropout), ("head_dropout", self.head_dropout)] {
+            if !(0.0..1.0).contains(&value) {
+                return refuse(key, value.to_string(), "at least 0 and below 1");
+            }
+        }
+        Ok(())
+    }
+
     /// The settings of a run after a conversation, on a model of `n_layers` with `examples` in an epoch.
     pub(crate) fn for_session(&self, n_layers: usize, examples: usize) -> Self {
         let frozen = self.session_frozen_layers.unwrap_or(n_layers / 2).min(n_layers);
