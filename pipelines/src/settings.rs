@@ -98,7 +98,7 @@ pub struct TrainingSettings {
     /// Passes over what people said, labelled or not, in which the upper layers guess masked words before they are fine-tuned
     /// (arXiv 2004.10964); 0 for none. Never after a conversation.
     pub adaptation_epochs: usize,
-    /// Peak learning rate of these passes; unset: a quarter of a fine-tune's from a base.
+    /// Peak learning rate of these passes; unset: that of a fine-tune from a base.
     pub adaptation_learning_rate: Option<f64>,
     /// The share of the tokens of a text that are guessed, one at least.
     pub adaptation_mask_share: f64,
@@ -256,7 +256,7 @@ impl TrainingSettings {
 
     /// The peak learning rate of the adaptation of an encoder of `dim` dimensions.
     pub(crate) fn adaptation_learning_rate_for(&self, dim: usize) -> f64 {
-        self.adaptation_learning_rate.unwrap_or_else(|| self.learning_rate_for(dim, false) / 4.0)
+        self.adaptation_learning_rate.unwrap_or_else(|| self.learning_rate_for(dim, false))
     }
 
     /// How many of `n_layers` the adaptation leaves as they are: those that the fine-tune does, at least.
