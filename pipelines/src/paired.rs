@@ -40,12 +40,12 @@ impl Paired {
     /// Probability of at least as many broken among the changed examples if both versions were
     /// equally good: the exact one-sided McNemar test.
     pub fn p_worse(&self) -> f64 {
-        at_least(self.broken, self.fixed + self.broken)
+        at_least(self.broken, self.fixed + self.broken, 0.5)
     }
 
     /// The same for at least as many fixed.
     pub fn p_better(&self) -> f64 {
-        at_least(self.fixed, self.fixed + self.broken)
+        at_least(self.fixed, self.fixed + self.broken, 0.5)
     }
 }
 
@@ -61,20 +61,20 @@ pub(crate) fn shared_level<'a>(level: f64, comparisons: impl Iterator<Item = &'a
         .map_or(level, |(_, share)| share)
 }
 
-/// P(X >= k) for X ~ Binomial(n, 1/2), summed in logarithms.
-fn at_least(k: usize, n: usize) -> f64 {
+/// P(X >= k) for X ~ Binomial(n, p), p below 1, summed in logarithms.
+pub(crate) fn at_least(k: usize, n: usize, p: f64) -> f64 {
     if k == 0 {
         return 1.0;
     }
     let mut log_choose = 0.0;
     let mut total = 0.0;
-    let log_half = n as f64 * 0.5f64.ln();
     for successes in 0..=n {
         if successes > 0 {
             log_choose += ((n - successes + 1) as f64).ln() - (successes as f64).ln();
         }
         if successes >= k {
-            total += (log_choose + log_half).exp();
+            let log_of_these = successes as f64 * p.ln() + (n - successes) as f64 * (1.0 - p).ln();
+            total += (log_choose + log_of_these).exp();
         }
     }
     total.min(1.0)
@@ -87,9 +87,12 @@ mod tests {
     #[test]
     fn exact_tail_by_hand() {
         // P(X >= 3 | n = 4) = (4 + 1) / 16.
-        assert!((at_least(3, 4) - 5.0 / 16.0).abs() < 1e-12);
-        assert_eq!(at_least(0, 0), 1.0);
-        assert!((at_least(5000, 10_000) - 0.504).abs() < 1e-3);
+        assert!((at_least(3, 4, 0.5) - 5.0 / 16.0).abs() < 1e-12);
+        assert_eq!(at_least(0, 0, 0.5), 1.0);
+        assert!((at_least(5000, 10_000, 0.5) - 0.504).abs() < 1e-3);
+        // 1 - 0.9^2, and what never happens.
+        assert!((at_least(1, 2, 0.1) - 0.19).abs() < 1e-12);
+        assert_eq!(at_least(1, 2, 0.0), 0.0);
     }
 
     #[test]

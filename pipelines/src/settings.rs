@@ -305,8 +305,8 @@ pub struct GateSettings {
     pub corrections_lost: f64,
     /// How much the share of accepted out-of-scope texts may rise, in [0, 1].
     pub out_of_scope_allowance: f64,
-    /// Share of held-out texts on which the served precision must choose the same function as f32; a single text that
-    /// differs is let pass. Always kept when f32 serves.
+    /// Share of held-out texts on which the served precision must choose the same function as f32, below which it must not
+    /// fall beyond chance (at `part_significance`). Always kept when f32 serves.
     pub precision_agreement: f64,
     /// Held-out accuracy that a first version must reach, in [0, 1].
     pub first_accuracy: f64,

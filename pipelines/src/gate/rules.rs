@@ -4,7 +4,7 @@ use mynah_runtime::Precision;
 
 use super::evidence::{Answers, Best, Comparison, Corrections, Evidence};
 use super::{Gate, Rule};
-use crate::paired::{Paired, shared_level};
+use crate::paired::{Paired, at_least, shared_level};
 
 /// New examples for each that was known from which on all of `new_function_allowance` may be lost. Ten sessions of 15 new
 /// functions, learned from 8 examples each, lose 1.3 to 2 points where an eighth to a quarter is new.
@@ -20,7 +20,7 @@ impl Gate<'_> {
             Some(measured) if measured.served == Precision::F32 => (Some(1.0), true, "served in f32".to_string()),
             Some(measured) => {
                 let agreement = measured.function_agreement;
-                let differ = (measured.n as f64 * (1.0 - agreement)).round();
+                let differ = (measured.n as f64 * (1.0 - agreement)).round() as usize;
                 let detail = format!(
                     "served precision chooses the function of f32 on {:.1} % of {} texts (at least {:.1} %), the same \
                      arguments on {:.1} %, scores differ by {:.3} on average and {:.3} at most",
@@ -31,8 +31,9 @@ impl Gate<'_> {
                     measured.mean_logit_difference,
                     measured.max_logit_difference
                 );
-                // One text says nothing about a share of one in a hundred.
-                (Some(agreement), agreement >= limit || differ <= 1.0, detail)
+                // A model that is unsure of many texts is near the limit, and falls on either side by chance.
+                let by_chance = || at_least(differ, measured.n, 1.0 - limit) > self.settings.part_significance;
+                (Some(agreement), agreement >= limit || by_chance(), detail)
             }
         };
         Rule { name: "precision".into(), passed, candidate: agreement, production: None, limit: Some(limit), detail }
