@@ -242,12 +242,15 @@ impl Run {
             .early_stopping(Patience { history: self.history.clone(), patience: settings.patience })
             .num_epochs(input.epochs);
         let result = training.launch(Learner::new(trainee, optimizer, scheduler));
+        // What a stopped run has under way on a card is over before another one begins there.
+        let settled = input.compute.device.sync();
         if let Some(error) = result.error {
             return Err(Error::Training { message: error.to_string() });
         }
         if result.interrupted.is_some() || self.is_cancelled.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);
         }
+        settled.map_err(|source| Error::Training { message: source.to_string() })?;
         // burn saves in the background: hang up and wait before the best epoch is read.
         drop(result.renderer);
         if let Some(message) = writes.failure() {
