@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use crate::device::{host, is_host};
 use crate::native::{dot, wide};
+use crate::settings::TrainingSettings;
 
 /// Weights that one task updates.
 const SPAN: usize = 16_384;
@@ -29,6 +30,20 @@ pub struct AdamW {
     pub start_decay: f32,
     /// Largest gradient norm of one tensor; larger ones are scaled down to it.
     pub gradient_clip: f32,
+}
+
+impl AdamW {
+    /// As settings have it, with the usual decays of the moments.
+    pub fn of(settings: &TrainingSettings) -> Self {
+        Self {
+            beta_1: 0.9,
+            beta_2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: settings.weight_decay,
+            start_decay: settings.start_decay,
+            gradient_clip: settings.gradient_clip,
+        }
+    }
 }
 
 /// burn's own, so that its records hold it; the third tensor, which AdamW has no use for, is the start that pulls.

@@ -166,14 +166,7 @@ impl Run {
         let learning_rate = input.learning_rate;
         let peaks = (learning_rate, input.head_learning_rate);
         let scheduler = schedule(settings, peaks, steps, input.model.distilbert.transformer.layer.len())?;
-        let optimizer = ModuleOptimizer::from(AdamW {
-            beta_1: 0.9,
-            beta_2: 0.999,
-            epsilon: 1e-8,
-            weight_decay: settings.weight_decay,
-            start_decay: settings.start_decay,
-            gradient_clip: settings.gradient_clip,
-        });
+        let optimizer = ModuleOptimizer::from(AdamW::of(settings));
         let objective = Objective {
             label_smoothing: settings.label_smoothing,
             argument_loss_weight: settings.argument_loss_weight,

@@ -73,14 +73,7 @@ fn time(checkpoint: &Checkpoint, shape: StepShape, budget: Duration) -> Result<D
         ..Objective::default()
     };
     let model = freeze_model(weights::load(checkpoint, &labels, settings.seed, &host().autodiff())?, &settings)?;
-    let mut optimizer = ModuleOptimizer::from(AdamW {
-        beta_1: 0.9,
-        beta_2: 0.999,
-        epsilon: 1e-8,
-        weight_decay: settings.weight_decay,
-        start_decay: 0.0,
-        gradient_clip: settings.gradient_clip,
-    });
+    let mut optimizer = ModuleOptimizer::from(AdamW { start_decay: 0.0, ..AdamW::of(&settings) });
     let highest = checkpoint.config().vocab_size as u32 - 1;
     let mut examples: Vec<EncodedExample> = (0..shape.batch)
         .map(|text| {

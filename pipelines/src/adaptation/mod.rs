@@ -140,14 +140,7 @@ impl Adaptation {
         let lengths: Vec<usize> = self.texts.iter().map(|text| text.input_ids.len()).collect();
         let order = Order::Shuffled { seed: settings.seed ^ SALT };
         let mut scheduler = self.schedule(settings, dim)?;
-        let mut optimizer = ModuleOptimizer::from(AdamW {
-            beta_1: 0.9,
-            beta_2: 0.999,
-            epsilon: 1e-8,
-            weight_decay: settings.weight_decay,
-            start_decay: 0.0,
-            gradient_clip: settings.gradient_clip,
-        });
+        let mut optimizer = ModuleOptimizer::from(AdamW { start_decay: 0.0, ..AdamW::of(settings) });
         let (mut losses, mut seen, mut number) = (Vec::with_capacity(epochs), 0, 0u64);
         for epoch in 0..epochs {
             let (mut sum, mut masked) = (0f64, 0usize);
