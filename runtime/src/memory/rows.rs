@@ -141,8 +141,10 @@ impl Query {
         let most = most.min(i32::from(i16::MAX)) as f32;
         let largest = embedding.iter().fold(0.0_f32, |largest, number| largest.max(number.abs()));
         let steps = if largest > 0.0 { most / largest } else { 0.0 };
-        // `as` saturates, and makes zero of what is no number.
-        let numbers = embedding.iter().map(|number| (number * steps).round_ties_even() as i16).collect();
+        // A sum with so large a number has no fraction; rounding itself is a call for each number on processors of any age. `as`
+        // saturates, and makes zero of what is no number.
+        const NO_FRACTION: f32 = 12_582_912.0;
+        let numbers = embedding.iter().map(|number| (number * steps + NO_FRACTION - NO_FRACTION) as i16).collect();
         Self { numbers, scale: if steps > 0.0 { steps.recip() } else { 0.0 } }
     }
 }
