@@ -89,9 +89,9 @@ impl Knowledge {
             return Vec::new();
         }
         let mut found: Vec<Scored> = Vec::new();
-        let scores = self.embeddings.chunks_exact(self.dim).map(|row| crate::memory::dot(row, embedding));
+        let scores = crate::dot::dots(self.embeddings.chunks_exact(self.dim), embedding);
         // The units of a passage stand together, the whole passage first.
-        for (score, (number, sentence)) in scores.zip(&self.units) {
+        for (score, (number, sentence)) in scores.into_iter().zip(&self.units) {
             if found.last().is_none_or(|last| last.number != *number) {
                 found.push(Scored { number: *number, similarity: score, sentence: None });
             }

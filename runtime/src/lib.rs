@@ -30,6 +30,7 @@
 
 pub mod checkpoint;
 pub mod decision;
+mod dot;
 pub mod encoder;
 pub mod error;
 mod extract;
@@ -41,7 +42,9 @@ pub mod memory;
 pub mod model;
 pub mod mynah;
 pub mod normalise;
+mod pages;
 mod policy;
+mod rows;
 pub mod session;
 pub mod settings;
 pub mod starter;

@@ -9,9 +9,7 @@
 
 mod cache;
 mod layer;
-mod pages;
 mod prototypes;
-mod rows;
 mod sketches;
 mod sources;
 
@@ -24,7 +22,7 @@ use crate::model::Model;
 
 pub use cache::EmbeddingCache;
 pub use layer::Layer;
-pub(crate) use layer::{OnProgress, dot, embed, head};
+pub(crate) use layer::{OnProgress, embed, head};
 pub(crate) use sources::{fixed_entries, is_out_of_scope, live_entries};
 
 /// A remembered sentence.

@@ -66,7 +66,7 @@ impl Model {
     pub fn load_with(checkpoint: &Checkpoint, precision: Precision, options: EncoderOptions) -> Result<Self> {
         Ok(Self {
             tokenizer: Tokenizer::from_checkpoint(checkpoint)?,
-            heads: Heads::load(checkpoint)?,
+            heads: Heads::load(checkpoint, precision)?,
             calibration: checkpoint.calibration()?,
             encoder: Encoder::load_with(checkpoint, precision, options)?,
             grouping: match multiplications(checkpoint.config()) {

@@ -1,46 +1,68 @@
-//! A small fully connected layer in f32, for the heads.
+//! A small fully connected layer, for the heads.
 
 use crate::checkpoint::Checkpoint;
+use crate::dot::dots;
+use crate::encoder::Precision;
 use crate::error::Result;
+use crate::rows::{Query, Rows};
 
-/// `y = W x + b`.
+/// `y = W x + b`, with one scale an output where the weights are 8-bit integers.
 ///
 /// # Shapes
 /// `weight`: `[outputs, inputs]`, `bias`: `[outputs]`
 #[derive(Debug)]
 pub(super) struct Linear {
-    weight: Vec<f32>,
+    weight: Weight,
     bias: Vec<f32>,
 }
 
+#[derive(Debug)]
+enum Weight {
+    Single(Vec<f32>),
+    Int8(Rows),
+}
+
 impl Linear {
-    pub(super) fn load(checkpoint: &Checkpoint, name: &str, outputs: usize, inputs: usize) -> Result<Self> {
-        Ok(Self {
-            weight: checkpoint.tensor(&format!("{name}.weight"), &[outputs, inputs])?,
-            bias: checkpoint.tensor(&format!("{name}.bias"), &[outputs])?,
-        })
+    pub(super) fn load(
+        checkpoint: &Checkpoint,
+        name: &str,
+        [outputs, inputs]: [usize; 2],
+        precision: Precision,
+    ) -> Result<Self> {
+        let weight = checkpoint.tensor(&format!("{name}.weight"), &[outputs, inputs])?;
+        let bias = checkpoint.tensor(&format!("{name}.bias"), &[outputs])?;
+        Ok(Self::new(weight, bias, inputs, precision))
+    }
+
+    fn new(weight: Vec<f32>, bias: Vec<f32>, inputs: usize, precision: Precision) -> Self {
+        let weight = match precision {
+            Precision::F32 => Weight::Single(weight),
+            Precision::Int8 => Weight::Int8(Rows::from_embeddings(&weight, inputs)),
+        };
+        Self { weight, bias }
     }
 
     /// # Shapes
     /// `input`: `[inputs]`; the result: `[outputs]`
     pub(super) fn forward(&self, input: &[f32]) -> Vec<f32> {
-        let rows = self.weight.chunks_exact(input.len().max(1));
-        rows.zip(&self.bias).map(|(row, bias)| bias + dot(row, input)).collect()
+        let every: Vec<u32> = (0..self.bias.len() as u32).collect();
+        self.forward_of(&every, input)
     }
-}
 
-/// Eight running sums let the compiler use vector registers; a single one would fix the order of additions.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0.0f32; 8];
-    let (a_chunks, a_rest) = a.as_chunks::<8>();
-    let (b_chunks, b_rest) = b.as_chunks::<8>();
-    for (a, b) in a_chunks.iter().zip(b_chunks) {
-        for lane in 0..8 {
-            sums[lane] += a[lane] * b[lane];
-        }
+    /// Some of the outputs.
+    ///
+    /// # Shapes
+    /// `input`: `[inputs]`; the result: `[which]`
+    pub(super) fn forward_of(&self, which: &[u32], input: &[f32]) -> Vec<f32> {
+        let mut outputs = match &self.weight {
+            Weight::Single(weight) => {
+                dots(which.iter().map(|output| &weight[*output as usize * input.len()..][..input.len()]), input)
+            }
+            Weight::Int8(weight) => weight.similarities(which, &Query::of(input)),
+        };
+        outputs.iter_mut().zip(which).for_each(|(output, which)| *output += self.bias[*which as usize]);
+        outputs
     }
-    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
-    sums.iter().sum::<f32>() + rest
 }
 
 #[cfg(test)]
@@ -50,7 +72,12 @@ mod tests {
     #[test]
     fn multiplies_rows_and_adds_the_bias() {
         let inputs: Vec<f32> = (0..11).map(|i| i as f32).collect();
-        let layer = Linear { weight: [vec![1.0; 11], inputs.clone()].concat(), bias: vec![0.5, -1.0] };
-        assert_eq!(layer.forward(&inputs), [55.5, 384.0]);
+        let layer = |precision| Linear::new([vec![1.0; 11], inputs.clone()].concat(), vec![0.5, -1.0], 11, precision);
+        let exact = layer(Precision::F32);
+        assert_eq!((exact.forward(&inputs), exact.forward_of(&[1], &inputs)), (vec![55.5, 384.0], vec![384.0]));
+        for (output, expected) in layer(Precision::Int8).forward(&inputs).into_iter().zip([55.5, 384.0]) {
+            // Half a step of each weight, times the inputs.
+            assert!((output - expected).abs() < 0.5 * 10.0 / 127.0 * 55.0, "{output}");
+        }
     }
 }

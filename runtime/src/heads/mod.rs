@@ -2,13 +2,16 @@
 //!
 //! The layers are Hugging Face's (`DistilBertForSequenceClassification`: `pre_classifier`, ReLU, `classifier` on the
 //! first token; `DistilBertForQuestionAnswering`: `qa_outputs`) plus `slot_classifier` on the first token of every
-//! word. All of them are optional and computed in f32: they are tiny beside the encoder.
+//! word. All of them are optional. The function head, which reads all of its weights for every text, has those of the encoder's
+//! precision; the others are f32.
 //!
 //! Invariant: a loaded head has as many rows as [`Labels`] has names for it.
 
 mod answer;
 mod linear;
 mod tags;
+
+use std::collections::HashMap;
 
 use mynah_data::Slot;
 
@@ -17,8 +20,9 @@ use linear::Linear;
 pub use tags::TagDecoder;
 
 use crate::checkpoint::{Checkpoint, LABELS_FILE, Labels};
+use crate::encoder::Precision;
 use crate::error::{Error, Result};
-use crate::tokenizer::{Encoding, PairEncoding};
+use crate::tokenizer::{Encoding, PairEncoding, Word};
 
 #[derive(Debug)]
 struct FunctionHead {
@@ -30,6 +34,8 @@ struct FunctionHead {
 struct ArgumentsHead {
     slot_classifier: Linear,
     decoder: TagDecoder,
+    /// The decoder of each function of which training saw what it takes.
+    of_function: HashMap<String, TagDecoder>,
 }
 
 /// The heads of a checkpoint, each of which may be absent.
@@ -49,7 +55,8 @@ impl Heads {
     ///
     /// # Errors
     /// When a tensor does not fit the labels, or a head has no labels.
-    pub fn load(checkpoint: &Checkpoint) -> Result<Self> {
+    pub fn load(checkpoint: &Checkpoint, precision: Precision) -> Result<Self> {
+        let single = Precision::F32;
         let dim = checkpoint.config().dim;
         let has_functions = checkpoint.has("classifier.weight");
         let has_arguments = checkpoint.has("slot_classifier.weight");
@@ -64,25 +71,28 @@ impl Heads {
         };
         let function = if has_functions || !labels.functions.is_empty() {
             Some(FunctionHead {
-                pre_classifier: Linear::load(checkpoint, "pre_classifier", dim, dim)?,
-                classifier: Linear::load(checkpoint, "classifier", labels.functions.len(), dim)?,
+                pre_classifier: Linear::load(checkpoint, "pre_classifier", [dim, dim], precision)?,
+                classifier: Linear::load(checkpoint, "classifier", [labels.functions.len(), dim], precision)?,
             })
         } else {
             None
         };
         let arguments = if has_arguments || !labels.tags.is_empty() {
+            let decoder = match &labels.adjacent {
+                Some(adjacent) => TagDecoder::new(&labels.tags).with_adjacent(adjacent),
+                None => TagDecoder::new(&labels.tags),
+            };
+            let of_function = labels.arguments.iter();
             Some(ArgumentsHead {
-                slot_classifier: Linear::load(checkpoint, "slot_classifier", labels.tags.len(), dim)?,
-                decoder: match &labels.adjacent {
-                    Some(adjacent) => TagDecoder::new(&labels.tags).with_adjacent(adjacent),
-                    None => TagDecoder::new(&labels.tags),
-                },
+                slot_classifier: Linear::load(checkpoint, "slot_classifier", [labels.tags.len(), dim], single)?,
+                of_function: of_function.map(|(name, own)| (name.clone(), decoder.of_arguments(own))).collect(),
+                decoder,
             })
         } else {
             None
         };
         let answer = if checkpoint.has("qa_outputs.weight") {
-            Some(Linear::load(checkpoint, "qa_outputs", 2, dim)?)
+            Some(Linear::load(checkpoint, "qa_outputs", [2, dim], single)?)
         } else {
             None
         };
@@ -122,15 +132,17 @@ impl Heads {
     /// `rows`: `[tokens, dim]`
     pub fn slots(&self, text: &str, encoding: &Encoding, rows: &[f32], function: Option<&str>) -> Vec<Slot> {
         let Some(head) = &self.arguments else { return Vec::new() };
-        let words = encoding.words();
-        let mut logits: Vec<f32> = words
-            .iter()
-            .flat_map(|word| head.slot_classifier.forward(&rows[word.first_token * self.dim..][..self.dim]))
-            .collect();
-        if let Some(arguments) = function.and_then(|function| self.labels.arguments.get(function)) {
-            head.decoder.restrict(&mut logits, arguments);
+        let decoder = function.and_then(|function| head.of_function.get(function)).unwrap_or(&head.decoder);
+        if !decoder.finds_any() {
+            return Vec::new();
         }
-        head.decoder.slots(text, &words, &logits)
+        let words = encoding.words();
+        let scores = |word: &Word| {
+            let row = &rows[word.first_token * self.dim..][..self.dim];
+            head.slot_classifier.forward_of(decoder.rows(), row)
+        };
+        let logits: Vec<f32> = words.iter().flat_map(scores).collect();
+        decoder.slots(text, &words, &logits)
     }
 
     /// The best span of one window, or `None` without an answer head.

@@ -1,6 +1,6 @@
 //! From tag scores per word to arguments: the best sequence of tags that obeys the BIO rules.
 //!
-//! A decoder may also be told which arguments a function takes: the tags of others are then out of the question.
+//! There is a decoder for all tags, and one for those of the arguments that a function takes.
 //!
 //! Invariants: `I-x` follows only `B-x` or `I-x`; the slots found are in the order of the text, do not overlap, and each
 //! one's value is exactly the characters `start..end` of the text.
@@ -9,9 +9,6 @@ use mynah_data::Slot;
 
 use crate::checkpoint::Tag;
 use crate::tokenizer::Word;
-
-/// Far below any score, far above the lowest number, so that sums stay finite.
-const IMPOSSIBLE: f32 = -1e9;
 
 /// A tag with its argument as a number, for quick comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +22,11 @@ enum Kind {
 #[derive(Debug, Clone)]
 pub struct TagDecoder {
     kinds: Vec<Kind>,
+    /// Which of the head's tags each one is.
+    rows: Vec<u32>,
     names: Vec<String>,
+    /// The tags of each name, the only ones that its `I-` may follow.
+    of_name: Vec<Vec<usize>>,
     /// Whether two arguments of this name may stand side by side.
     adjacent: Vec<bool>,
 }
@@ -40,7 +41,7 @@ impl TagDecoder {
                 names.len() - 1
             })
         };
-        let kinds = tags
+        let kinds: Vec<Kind> = tags
             .iter()
             .map(|tag| match Tag::parse(tag) {
                 Some(Tag::Begin(name)) => Kind::Begin(number(name)),
@@ -49,7 +50,8 @@ impl TagDecoder {
             })
             .collect();
         let adjacent = vec![true; names.len()];
-        Self { kinds, names, adjacent }
+        let rows = (0..kinds.len() as u32).collect();
+        Self { of_name: of_name(&kinds, names.len()), kinds, rows, names, adjacent }
     }
 
     /// A decoder after which only the arguments named in `adjacent` may stand side by side with their like.
@@ -58,26 +60,36 @@ impl TagDecoder {
         self
     }
 
-    /// Makes the tags of all arguments but `arguments` impossible.
-    ///
-    /// # Shapes
-    /// `logits`: `[words, tags]`
-    pub fn restrict(&self, logits: &mut [f32], arguments: &[String]) {
-        let allowed: Vec<bool> = self
-            .kinds
-            .iter()
-            .map(|kind| match kind {
-                Kind::Outside => true,
-                Kind::Begin(name) | Kind::Inside(name) => arguments.contains(&self.names[*name]),
-            })
-            .collect();
-        for word in logits.chunks_exact_mut(self.kinds.len().max(1)) {
-            for (logit, allowed) in word.iter_mut().zip(&allowed) {
-                if !allowed {
-                    *logit = IMPOSSIBLE;
-                }
-            }
+    /// A decoder for the tags of the arguments named in `arguments`, and those of none.
+    pub fn of_arguments(&self, arguments: &[String]) -> Self {
+        let own: Vec<usize> = (0..self.names.len()).filter(|&name| arguments.contains(&self.names[name])).collect();
+        let number = |name: usize| own.iter().position(|&own| own == name);
+        let kinds = self.kinds.iter().zip(&self.rows).filter_map(|(kind, row)| {
+            let kind = match kind {
+                Kind::Outside => Kind::Outside,
+                Kind::Begin(name) => Kind::Begin(number(*name)?),
+                Kind::Inside(name) => Kind::Inside(number(*name)?),
+            };
+            Some((kind, *row))
+        });
+        let (kinds, rows): (Vec<Kind>, Vec<u32>) = kinds.unzip();
+        Self {
+            of_name: of_name(&kinds, own.len()),
+            kinds,
+            rows,
+            names: own.iter().map(|&name| self.names[name].clone()).collect(),
+            adjacent: own.iter().map(|&name| self.adjacent[name]).collect(),
         }
+    }
+
+    /// Which of the head's tags are decoded, in the order of their scores.
+    pub fn rows(&self) -> &[u32] {
+        &self.rows
+    }
+
+    /// Whether there is an argument to be found.
+    pub fn finds_any(&self) -> bool {
+        self.kinds.iter().any(|kind| *kind != Kind::Outside)
     }
 
     fn may_follow(&self, before: Kind, kind: Kind) -> bool {
@@ -113,15 +125,17 @@ impl TagDecoder {
             let best = argmax(scores.iter().copied());
             let mut next = vec![f64::NEG_INFINITY; tags];
             for (tag, &kind) in self.kinds.iter().enumerate() {
-                // The best predecessor of all will mostly do.
-                let from =
-                    if self.may_follow(self.kinds[best], kind) {
-                        best
-                    } else {
-                        argmax(scores.iter().zip(&self.kinds).map(|(&score, &before)| {
-                            if self.may_follow(before, kind) { score } else { f64::NEG_INFINITY }
-                        }))
-                    };
+                let from = match kind {
+                    // The best predecessor of all will mostly do.
+                    _ if self.may_follow(self.kinds[best], kind) => best,
+                    Kind::Inside(name) => {
+                        let before = &self.of_name[name];
+                        before[argmax(before.iter().map(|&tag| scores[tag]))]
+                    }
+                    _ => argmax(scores.iter().zip(&self.kinds).map(|(&score, &before)| {
+                        if self.may_follow(before, kind) { score } else { f64::NEG_INFINITY }
+                    })),
+                };
                 if self.may_follow(self.kinds[from], kind) {
                     next[tag] = scores[from] + clean(word[tag]);
                 }
@@ -167,6 +181,18 @@ impl TagDecoder {
         });
         slots.collect()
     }
+}
+
+/// # Shapes
+/// the result: `[names, tags of it]`
+fn of_name(kinds: &[Kind], names: usize) -> Vec<Vec<usize>> {
+    let mut of_name = vec![Vec::new(); names];
+    for (tag, kind) in kinds.iter().enumerate() {
+        if let Kind::Begin(name) | Kind::Inside(name) = kind {
+            of_name[*name].push(tag);
+        }
+    }
+    of_name
 }
 
 fn argmax(scores: impl Iterator<Item = f64>) -> usize {
@@ -230,6 +256,21 @@ mod tests {
         let logits = [[0.0, 9.0, 0.0, 0.0, 0.0]; 2];
         let slots = TagDecoder::new(&tags()).slots("a b", &words(&[(0, 1), (2, 3)]), logits.as_flattened());
         assert_eq!(slots.len(), 2);
+    }
+
+    #[test]
+    fn a_decoder_of_some_arguments_finds_no_others() {
+        let decoder = TagDecoder::new(&tags()).of_arguments(&["color".to_owned()]);
+        assert_eq!((decoder.rows(), decoder.finds_any()), ([0, 3, 4].as_slice(), true));
+        let logits = [[0.0, 5.0, 0.0], [0.0, 1.0, 5.0], [5.0, 0.0, 0.0]];
+        let slots = decoder.slots("a b c", &words(&[(0, 1), (2, 3), (4, 5)]), logits.as_flattened());
+        assert_eq!(
+            slots.iter().map(|slot| (slot.name.as_str(), slot.value.as_str())).collect::<Vec<_>>(),
+            [("color", "a b")]
+        );
+        let none = decoder.of_arguments(&[]);
+        assert_eq!((none.rows(), none.finds_any()), ([0].as_slice(), false));
+        assert_eq!(none.slots("a", &words(&[(0, 1)]), &[1.0]), []);
     }
 
     proptest! {

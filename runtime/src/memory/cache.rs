@@ -15,8 +15,8 @@ use std::time::SystemTime;
 
 use mynah_registry::Digest;
 
-use super::rows::Rows;
 use crate::encoder::Precision;
+use crate::rows::Rows;
 
 const MAGIC: &[u8; 16] = b"mynah-embeddings";
 /// A file of the first format has its width where this is; those of the second have numbers of 16 bits.

@@ -6,20 +6,19 @@
 
 use std::collections::BTreeMap;
 
-use super::layer::dot;
-use super::rows::Rows;
 use super::{Entry, Meaning, is_out_of_scope};
+use crate::dot::dot;
+use crate::rows::{Query, Rows};
 
 /// The functions of a layer, each with one unit vector.
 ///
-/// Invariant: `rows` holds `dim` numbers a name. What is out of scope has nothing in common, and no prototype.
+/// Invariant: there is one row a name. What is out of scope has nothing in common, and no prototype.
 #[derive(Debug, Default)]
 pub(super) struct Prototypes {
     names: Vec<String>,
     /// # Shapes
     /// `[names, dim]`
-    rows: Vec<f32>,
-    dim: usize,
+    rows: Rows,
 }
 
 impl Prototypes {
@@ -35,12 +34,13 @@ impl Prototypes {
             let sum = sums.entry(name).or_insert_with(|| vec![0.0; dim]);
             sum.iter_mut().zip(embeddings.embedding(number)).for_each(|(sum, value)| *sum += value);
         }
-        let mut prototypes = Self { names: Vec::new(), rows: Vec::with_capacity(sums.len() * dim), dim };
+        let mut prototypes = Self { names: Vec::new(), rows: Rows::new(dim) };
         for (name, sum) in sums {
             let norm = dot(&sum, &sum).sqrt();
             if norm > 0.0 {
                 prototypes.names.push(name.to_owned());
-                prototypes.rows.extend(sum.iter().map(|value| value / norm));
+                let unit: Vec<f32> = sum.iter().map(|value| value / norm).collect();
+                prototypes.rows.push(&unit);
             }
         }
         prototypes
@@ -53,13 +53,18 @@ impl Prototypes {
 
     /// The `count` nearest functions with their cosine similarities, nearest first.
     pub fn nearest(&self, embedding: &[f32], count: usize) -> Vec<(&str, f32)> {
-        if self.dim == 0 || embedding.len() != self.dim {
+        if self.names.is_empty() || embedding.len() != self.rows.dim {
             return Vec::new();
         }
-        let rows = self.rows.chunks_exact(self.dim).map(|row| dot(row, embedding));
-        let mut scored: Vec<(&str, f32)> = self.names.iter().map(String::as_str).zip(rows).collect();
-        scored.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(b.0)));
-        scored.truncate(count);
+        let every: Vec<u32> = (0..self.names.len() as u32).collect();
+        let similarities = self.rows.similarities(&every, &Query::of(embedding));
+        let mut scored: Vec<(&str, f32)> = self.names.iter().map(String::as_str).zip(similarities).collect();
+        let nearer = |a: &(&str, f32), b: &(&str, f32)| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(b.0));
+        if count < scored.len() {
+            scored.select_nth_unstable_by(count, nearer);
+            scored.truncate(count);
+        }
+        scored.sort_unstable_by(nearer);
         scored
     }
 }
@@ -92,7 +97,7 @@ mod tests {
         let half = std::f32::consts::FRAC_1_SQRT_2;
         let nearest = prototypes.nearest(&[1.0, 0.0], 9);
         assert_eq!(nearest.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["a", "b"]);
-        assert!((nearest[0].1 - half).abs() < 1e-4 && (nearest[1].1 + 1.0).abs() < 1e-4, "{nearest:?}");
+        assert!((nearest[0].1 - half).abs() < 5e-3 && (nearest[1].1 + 1.0).abs() < 5e-3, "{nearest:?}");
         assert_eq!(prototypes.nearest(&[1.0], 9), [], "an embedding of another width is near nothing");
         // Opposite examples have no direction in common.
         assert!(

@@ -1,9 +1,10 @@
 //! One bit a number: which of many embeddings may be near a query, without reading the embeddings.
 //!
 //! The bit is the sign of the number after the mean of all rows was taken off; of two rows whose cosine similarity is high,
-//! few bits differ (random projections to signs, STOC 2002, doi 10.1145/509907.509965; here the axes are the projections). Of
-//! many rows, those in the [`Cells`] whose centres are near are looked at, and of these those whose bits differ least are
-//! candidates.
+//! few bits differ (random projections to signs, STOC 2002, doi 10.1145/509907.509965; here the axes are the projections). The
+//! query is known better than by its signs: a bit that differs counts more the farther the query's number is from the mean
+//! (asymmetric distances, doi 10.1109/TPAMI.2010.57), from not at all to [`MOST_COUNT`]. Of many rows, those in the [`Cells`]
+//! whose centres are near are looked at, and of these those whose bits differ least are candidates.
 //!
 //! Invariant: all steps count in integers, and who is left after each depends on the rows and the query alone, so that the
 //! same ones are found on every processor and by any number of threads.
@@ -13,16 +14,26 @@ mod kernels;
 
 use std::ops::Range;
 
-use super::pages;
-use super::rows::Rows;
 use crate::encoder::Helpers;
+use crate::pages;
+use crate::rows::Rows;
 use cells::Cells;
-use kernels::LANES;
+use kernels::{LANES, Word};
 
 /// How many cells ahead one is asked for.
 const AHEAD: usize = 8;
 /// Rows that one task of a search looks at: many tasks for whoever is done early, few for the sake of what each costs.
 const TASK_ROWS: usize = 1024;
+
+/// How much a bit counts is a number of so many bits: three of them find hardly more.
+const PLANES: usize = 2;
+/// The most that a bit counts.
+const MOST_COUNT: u16 = (1 << PLANES) - 1;
+/// What a bit counts whose number is as far from the mean as all are on the (quadratic) average, before rounding.
+const USUAL_COUNT: f32 = 1.5;
+
+/// A query as rows are compared with it.
+type Probe = [Word<PLANES>];
 
 /// The sketches of [`Rows`].
 #[derive(Debug, Clone, Default)]
@@ -66,15 +77,28 @@ impl Sketches {
         if count >= self.cells.rows() {
             return (0..self.cells.rows() as u32).collect();
         }
-        let sketch = self.sketch(query);
-        let near = self.near(&sketch, &self.cells.near(&sketch, count), count, helpers);
+        let probe = self.probe(query);
+        let near = self.near(&probe, &self.cells.near(&probe, count), count, helpers);
         near.into_iter().map(|place| self.numbers[place as usize]).collect()
     }
 
-    fn sketch(&self, query: &[f32]) -> Vec<u64> {
-        let mut sketch = vec![0; self.words];
-        set_bits(query.iter().copied(), &self.centre, &mut sketch);
-        sketch
+    fn probe(&self, query: &[f32]) -> Vec<Word<PLANES>> {
+        let from_mean = || query.iter().zip(&self.centre).map(|(number, centre)| number - centre);
+        let mean_square = from_mean().map(|number| number * number).sum::<f32>() / query.len().max(1) as f32;
+        // What is at the mean itself is as far from all, and no count is better than another.
+        let steps = if mean_square > 0.0 { USUAL_COUNT / mean_square.sqrt() } else { 0.0 };
+        let least = if mean_square > 0.0 { 0 } else { 1 };
+        let mut probe = vec![Word { bits: 0, planes: [0; PLANES] }; self.words];
+        for (axis, number) in from_mean().enumerate() {
+            let (word, bit) = (&mut probe[axis / 64], axis % 64);
+            word.bits |= u64::from(number > 0.0) << bit;
+            // `as` saturates, and makes zero of what is no number.
+            let counts = ((number.abs() * steps + 0.5) as u64).clamp(least, u64::from(MOST_COUNT));
+            for (plane, bits) in word.planes.iter_mut().enumerate() {
+                *bits |= (counts >> plane & 1) << bit;
+            }
+        }
+        probe
     }
 
     /// The bits of some places, the first of which is the first of a block.
@@ -86,8 +110,8 @@ impl Sketches {
     /// Places of the rows whose bits differ least, about `count` and half of them at least, where there are so many.
     ///
     /// # Shapes
-    /// `sketch`: `[words]`
-    fn near(&self, sketch: &[u64], places: &[Range<usize>], count: usize, helpers: Helpers) -> Vec<u32> {
+    /// `probe`: `[words]`
+    fn near(&self, probe: &Probe, places: &[Range<usize>], count: usize, helpers: Helpers) -> Vec<u32> {
         let all: usize = places.iter().map(lanes).sum();
         let together = (places.len() * TASK_ROWS).div_ceil(all.max(1)).max(1);
         let mut distances = vec![0; all];
@@ -107,9 +131,9 @@ impl Sketches {
                 }
                 let distances;
                 (distances, rest) = rest.split_at_mut(lanes(here));
-                kernels::compare(self.bits(here), sketch, distances);
+                kernels::compare(self.bits(here), probe, distances);
                 // The last block may be filled up with rows that are none.
-                distances[here.len()..].fill((self.words * 64) as u16);
+                distances[here.len()..].fill(((self.words * 64) as u16).saturating_mul(MOST_COUNT));
             }
         });
         let near = placed(places, &distances, kernels::limit(&distances, count), count);
@@ -179,14 +203,17 @@ fn part_rows(rows: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rows::Query;
     use super::*;
+    use crate::rows::Query;
     use proptest::prelude::*;
 
-    /// Bits that differ, one by one.
+    /// What the bits count that differ, one by one.
     fn distance(sketches: &Sketches, rows: &Rows, number: usize, query: &[f32]) -> usize {
-        let bits = rows.embedding(number).zip(query).zip(&sketches.centre);
-        bits.filter(|((number, query), centre)| (number > centre) != (*query > centre)).count()
+        let from_mean: Vec<f32> = query.iter().zip(&sketches.centre).map(|(query, centre)| query - centre).collect();
+        let usual = (from_mean.iter().map(|number| number * number).sum::<f32>() / query.len() as f32).sqrt();
+        let bits = rows.embedding(number).zip(&from_mean).zip(&sketches.centre);
+        let differing = bits.filter(|((number, query), centre)| (number > centre) != (**query > 0.0));
+        differing.map(|((_, query), _)| ((1.5 * query.abs() / usual).round() as usize).min(3)).sum()
     }
 
     fn numbers(seed: u64) -> impl FnMut() -> f32 {
@@ -259,7 +286,7 @@ mod tests {
         let every: Vec<u32> = (0..len as u32).collect();
         let mut found = 0;
         for query in (0..50).map(|number| near(7 * number)) {
-            let places = sketches.cells.near(&sketches.sketch(&query), COUNT);
+            let places = sketches.cells.near(&sketches.probe(&query), COUNT);
             let searched: usize = places.iter().map(Range::len).sum();
             assert!((3000..10_000).contains(&searched), "{searched}");
             let similarities = rows.similarities(&every, &Query::of(&query));

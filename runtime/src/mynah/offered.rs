@@ -11,8 +11,8 @@ use mynah_data::{Function, Functions};
 
 use super::{Loaded, Mynah, MynahError};
 use crate::decision::{Decider, Decision, Evidence, Label, Prototype};
+use crate::dot::dot;
 use crate::functions::Toolbox;
-use crate::memory::dot;
 use crate::model::Prediction;
 
 /// Functions that a reply may call, made ready by [`Mynah::offer`].

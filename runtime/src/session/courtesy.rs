@@ -1,6 +1,6 @@
 //! Greetings, thanks and goodbyes: said for politeness, meant for nothing.
 
-use super::phrases::words;
+use super::phrases::{begins_with, first_word, words};
 
 /// What a courtesy wants to hear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,8 @@ impl Courtesy {
     /// The courtesy that a text consists of, and of nothing else.
     pub fn of(text: &str) -> Option<Self> {
         const MAX_WORDS: usize = 8;
+        // Most turns begin with another word, and need not be taken apart.
+        first_word(text).filter(|first| PHRASES.iter().any(|(phrase, _)| begins_with(phrase, first)))?;
         let words = words(text);
         let words: Vec<&str> = words.iter().map(|(_, _, word)| word.as_str()).collect();
         if words.is_empty() || words.len() > MAX_WORDS {

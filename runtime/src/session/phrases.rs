@@ -8,33 +8,50 @@ const MAX_WORDS: usize = 24;
 
 /// The words of a text with their place in bytes, in lower case; none when there are too many.
 pub(super) fn words(text: &str) -> Vec<(usize, usize, String)> {
-    let mut words = Vec::new();
+    let words: Vec<_> = each_word(text).take(MAX_WORDS + 1).collect();
+    if words.len() > MAX_WORDS { Vec::new() } else { words }
+}
+
+/// The first of them, in the same form.
+pub(super) fn first_word(text: &str) -> Option<String> {
+    each_word(text).next().map(|(_, _, word)| word)
+}
+
+fn each_word(text: &str) -> impl Iterator<Item = (usize, usize, String)> {
     let mut start = None;
-    for (at, character) in text.char_indices().chain([(text.len(), ' ')]) {
+    text.char_indices().chain([(text.len(), ' ')]).filter_map(move |(at, character)| {
         let inside = character.is_alphanumeric() || matches!(character, '\'' | '’');
         match (inside, start) {
             (true, None) => start = Some(at),
             (false, Some(from)) => {
-                words.push((from, at, text[from..at].to_lowercase().replace('’', "'")));
                 start = None;
-                if words.len() > MAX_WORDS {
-                    return Vec::new();
-                }
+                return Some((from, at, text[from..at].to_lowercase().replace('’', "'")));
             }
             _ => {}
         }
-    }
-    words
+        None
+    })
 }
 
 fn is_one_of(text: &str, phrases: &[&str]) -> bool {
-    let words = words(text);
     let polite = |word: &str| matches!(word, "please" | "thanks" | "thank" | "you" | "oh" | "ok" | "okay" | "just");
+    // Most texts begin with another word, and need not be taken apart.
+    let mut first = each_word(text).skip_while(|(_, _, word)| polite(word));
+    let begins = |word: &str| phrases.iter().any(|phrase| begins_with(phrase, word));
+    if !each_word(text).take(1).chain(first.next()).any(|(_, _, word)| begins(&word)) {
+        return false;
+    }
+    let words = words(text);
     let said: Vec<&str> = words.iter().map(|(_, _, word)| word.as_str()).collect();
     let bare: Vec<&str> = said.iter().copied().filter(|word| !polite(word)).collect();
     let matches =
         |words: &[&str]| !words.is_empty() && phrases.iter().any(|phrase| phrase.split(' ').eq(words.iter().copied()));
     matches(&said) || matches(&bare)
+}
+
+/// Whether a word is the first of a phrase.
+pub(super) fn begins_with(phrase: &str, word: &str) -> bool {
+    phrase.strip_prefix(word).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
 }
 
 /// "never mind" and the like.
@@ -202,6 +219,10 @@ pub(super) fn link(text: &str) -> Option<Link<'_>> {
         "okay but",
         "yes and",
     ];
+    let first = first_word(text)?;
+    if !CORRECTIONS.iter().chain(&FOLLOW_UPS).any(|phrase| begins_with(phrase, &first)) {
+        return None;
+    }
     let words = words(text);
     let rest = |phrase: &str| {
         let mut count = 0;

@@ -10,10 +10,10 @@
 
 use std::ops::Range;
 
-use super::kernels::{self, LANES};
-use super::{TASK_ROWS, part_rows, set_bits};
+use super::kernels::{self, LANES, Word};
+use super::{Probe, TASK_ROWS, part_rows, set_bits};
 use crate::encoder::Helpers;
-use crate::memory::rows::{Query, Rows};
+use crate::rows::{Query, Rows};
 
 /// The number of a row that is none.
 pub(super) const NONE: u32 = u32::MAX;
@@ -24,8 +24,8 @@ const CELL_ROWS: usize = 32;
 /// The most cells: every row is compared with all of them once, and every query.
 const MOST: usize = 8192;
 /// Rows that are looked at, at least, and at least one in so many.
-const SEARCHED: usize = 6144;
-const SEARCHED_OF: usize = 16;
+const SEARCHED: usize = 4096;
+const SEARCHED_OF: usize = 24;
 /// Sampled rows by which a centre is moved, about.
 const SAMPLE: usize = 16;
 /// A row is compared with the centres whose sketches differ in so many bits a word more than the one that differs least.
@@ -86,14 +86,14 @@ impl Cells {
     /// The places of the cells whose centres differ in the fewest bits, with twice `count` rows at least where there are so many.
     ///
     /// # Shapes
-    /// `sketch`: `[words]`
-    pub fn near(&self, sketch: &[u64], count: usize) -> Vec<Range<usize>> {
+    /// `probe`: `[words]`
+    pub fn near(&self, probe: &Probe, count: usize) -> Vec<Range<usize>> {
         if self.centres.is_empty() {
             return self.places.clone();
         }
         let wanted = SEARCHED.max(self.rows / SEARCHED_OF).max(4 * count).min(self.rows);
-        let mut distances = vec![0; self.centres.len() / sketch.len()];
-        kernels::compare(&self.centres, sketch, &mut distances);
+        let mut distances = vec![0; self.centres.len() / probe.len()];
+        kernels::compare(&self.centres, probe, &mut distances);
         let distances = &distances[..self.places.len()];
         let limit = kernels::limit(distances, (wanted * self.places.len()).div_ceil(self.rows));
         let mut near = Vec::with_capacity(distances.len());
@@ -166,10 +166,12 @@ impl Centres {
             numbers.chunks(part_rows).map(|numbers| (numbers, Vec::new())).collect();
         helpers.share(&mut parts, |_, (numbers, nearest)| {
             let mut distances = vec![0; self.bits.len() / words.max(1)];
-            let (mut near, mut row) = (Vec::new(), Vec::new());
+            let (mut sketch, mut near, mut row) = (Vec::new(), Vec::new(), Vec::new());
             for number in *numbers {
                 let number = *number as usize;
-                kernels::compare(&self.bits, &bits[number * words..][..words], &mut distances);
+                sketch.clear();
+                sketch.extend(bits[number * words..][..words].iter().copied().map(Word::plain));
+                kernels::compare(&self.bits, &sketch, &mut distances);
                 let distances = &distances[..self.rows.len()];
                 let least = distances.iter().fold(u16::MAX, |least, distance| least.min(*distance));
                 let limit = least.saturating_add(COMPARED_BITS * words as u16);

@@ -5,22 +5,36 @@
 /// Rows whose words lie together, so that one vector register holds a word of each.
 pub(super) const LANES: usize = 8;
 
-/// The distances of all rows of some blocks.
+/// A word of what rows are compared with: its bits, and how much each of them counts, as the planes of a binary number.
+/// Without planes all count one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Word<const PLANES: usize> {
+    pub bits: u64,
+    pub planes: [u64; PLANES],
+}
+
+impl Word<0> {
+    pub fn plain(bits: u64) -> Self {
+        Self { bits, planes: [] }
+    }
+}
+
+/// The distances of all rows of some blocks: what the bits count that differ.
 ///
 /// # Shapes
-/// `blocks`: `[rows / LANES, words, LANES]`, `sketch`: `[words]`, `distances`: `[rows]`
-pub(super) fn compare(blocks: &[u64], sketch: &[u64], distances: &mut [u16]) {
+/// `blocks`: `[rows / LANES, words, LANES]`, `query`: `[words]`, `distances`: `[rows]`
+pub(super) fn compare<const PLANES: usize>(blocks: &[u64], query: &[Word<PLANES>], distances: &mut [u16]) {
     #[cfg(target_arch = "x86_64")]
     if has_avx512() {
         // SAFETY: the processor has what the function is compiled for.
-        return unsafe { avx512::compare(blocks, sketch, distances) };
+        return unsafe { avx512::compare(blocks, query, distances) };
     }
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("popcnt") {
         // SAFETY: the processor has what the function is compiled for.
-        return unsafe { compare_popcnt(blocks, sketch, distances) };
+        return unsafe { compare_popcnt(blocks, query, distances) };
     }
-    compare_blocks(blocks, sketch, distances);
+    compare_blocks(blocks, query, distances);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -34,31 +48,31 @@ fn has_avx512() -> bool {
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use std::arch::x86_64::{
-        __m512i, _mm_storeu_si128, _mm512_add_epi64, _mm512_cvtepi64_epi16, _mm512_loadu_si512,
-        _mm512_mask_cmple_epu16_mask, _mm512_maskz_loadu_epi16, _mm512_popcnt_epi64, _mm512_set1_epi16,
-        _mm512_set1_epi64, _mm512_setzero_si512, _mm512_xor_si512,
+        __m512i, _mm_cvtsi32_si128, _mm_storeu_si128, _mm512_add_epi64, _mm512_and_si512, _mm512_cvtepi64_epi16,
+        _mm512_loadu_si512, _mm512_mask_cmple_epu16_mask, _mm512_maskz_loadu_epi16, _mm512_popcnt_epi64,
+        _mm512_set1_epi16, _mm512_set1_epi64, _mm512_setzero_si512, _mm512_sll_epi64, _mm512_xor_si512,
     };
 
-    use super::LANES;
+    use super::{LANES, Word};
 
     /// Loops over the words of a row cost as much as what they do: for the usual numbers of words there are none.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq")]
-    pub fn compare(blocks: &[u64], sketch: &[u64], distances: &mut [u16]) {
+    pub fn compare<const PLANES: usize>(blocks: &[u64], query: &[Word<PLANES>], distances: &mut [u16]) {
         let lanes = blocks.as_chunks::<LANES>().0;
         let distances = distances.as_chunks_mut::<LANES>().0;
         macro_rules! of_words {
             ($($words:literal)*) => {
-                match sketch.len() {
+                match query.len() {
                     $($words => {
-                        let mut query = [0; $words];
-                        query.copy_from_slice(sketch);
+                        let mut fixed = [Word { bits: 0, planes: [0; PLANES] }; $words];
+                        fixed.copy_from_slice(query);
                         for (block, distances) in lanes.as_chunks::<$words>().0.iter().zip(distances) {
-                            store(bits(block, &query), distances);
+                            store(differing(block, &fixed), distances);
                         }
                     })*
                     words => {
                         for (block, distances) in lanes.chunks_exact(words.max(1)).zip(distances) {
-                            store(bits(block, sketch), distances);
+                            store(differing(block, query), distances);
                         }
                     }
                 }
@@ -91,44 +105,57 @@ mod avx512 {
         }
     }
 
-    /// How many bits of each of the eight rows differ.
+    /// What the bits count in which each of the eight rows differs.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq")]
-    fn bits(block: &[[u64; LANES]], sketch: &[u64]) -> __m512i {
-        let mut bits = _mm512_setzero_si512();
-        for (words, query) in block.iter().zip(sketch) {
+    fn differing<const PLANES: usize>(block: &[[u64; LANES]], query: &[Word<PLANES>]) -> __m512i {
+        let (mut plain, mut weighed) = (_mm512_setzero_si512(), [_mm512_setzero_si512(); PLANES]);
+        for (words, query) in block.iter().zip(query) {
             // SAFETY: eight words are the 64 bytes of a register.
             let words = unsafe { _mm512_loadu_si512(words.as_ptr().cast()) };
-            let differing = _mm512_xor_si512(words, _mm512_set1_epi64(query.cast_signed()));
-            bits = _mm512_add_epi64(bits, _mm512_popcnt_epi64(differing));
+            let bits = _mm512_xor_si512(words, _mm512_set1_epi64(query.bits.cast_signed()));
+            if PLANES == 0 {
+                plain = _mm512_add_epi64(plain, _mm512_popcnt_epi64(bits));
+            }
+            for (sum, plane) in weighed.iter_mut().zip(query.planes) {
+                let bits = _mm512_and_si512(bits, _mm512_set1_epi64(plane.cast_signed()));
+                *sum = _mm512_add_epi64(*sum, _mm512_popcnt_epi64(bits));
+            }
         }
-        bits
+        let planes = weighed.into_iter().zip(0..);
+        planes.fold(plain, |all, (sum, plane)| _mm512_add_epi64(all, _mm512_sll_epi64(sum, _mm_cvtsi32_si128(plane))))
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "popcnt")]
-fn compare_popcnt(blocks: &[u64], sketch: &[u64], distances: &mut [u16]) {
-    compare_blocks(blocks, sketch, distances);
+fn compare_popcnt<const PLANES: usize>(blocks: &[u64], query: &[Word<PLANES>], distances: &mut [u16]) {
+    compare_blocks(blocks, query, distances);
 }
 
 #[inline(always)]
-fn compare_blocks(blocks: &[u64], sketch: &[u64], distances: &mut [u16]) {
-    let blocks = blocks.as_chunks::<LANES>().0.chunks_exact(sketch.len().max(1));
+fn compare_blocks<const PLANES: usize>(blocks: &[u64], query: &[Word<PLANES>], distances: &mut [u16]) {
+    let blocks = blocks.as_chunks::<LANES>().0.chunks_exact(query.len().max(1));
     for (block, distances) in blocks.zip(distances.chunks_exact_mut(LANES)) {
-        differing_bits(block, sketch, distances);
+        differing_bits(block, query, distances);
     }
 }
 
 #[inline(always)]
-fn differing_bits(block: &[[u64; LANES]], sketch: &[u64], distances: &mut [u16]) {
-    let mut bits = [0_u64; LANES];
-    for (words, query) in block.iter().zip(sketch) {
+fn differing_bits<const PLANES: usize>(block: &[[u64; LANES]], query: &[Word<PLANES>], distances: &mut [u16]) {
+    let mut sums = [0_u64; LANES];
+    for (words, query) in block.iter().zip(query) {
         for lane in 0..LANES {
-            bits[lane] += u64::from((words[lane] ^ query).count_ones());
+            let bits = words[lane] ^ query.bits;
+            if PLANES == 0 {
+                sums[lane] += u64::from(bits.count_ones());
+            }
+            for (plane, mask) in query.planes.iter().enumerate() {
+                sums[lane] += u64::from((bits & mask).count_ones()) << plane;
+            }
         }
     }
-    distances.iter_mut().zip(bits).for_each(|(distance, bits)| *distance = bits as u16);
+    distances.iter_mut().zip(sums).for_each(|(distance, sum)| *distance = sum as u16);
 }
 
 /// Asks for words that will be read soon, as far as they are few.
@@ -191,10 +218,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_processor_counts_the_same(words in prop::collection::vec(any::<u64>(), 6 * 5 * LANES), sketch in prop::array::uniform6(any::<u64>()), limit in 150_u16..220, rows in 0..=5 * LANES) {
+        fn every_processor_counts_the_same(words in prop::collection::vec(any::<u64>(), 6 * 5 * LANES), query in prop::array::uniform6(any::<[u64; 3]>()), limit in 150_u16..320, rows in 0..=5 * LANES) {
             let (mut plain, mut fast) = ([0; 5 * LANES], [0; 5 * LANES]);
-            compare_blocks(&words, &sketch, &mut plain);
-            compare(&words, &sketch, &mut fast);
+            compare_blocks(&words, &query.map(|[bits, ..]| Word::plain(bits)), &mut plain);
+            compare(&words, &query.map(|[bits, ..]| Word::plain(bits)), &mut fast);
+            prop_assert_eq!(plain, fast);
+            let all = query.map(|[bits, ..]| Word { bits, planes: [u64::MAX] });
+            compare(&words, &all, &mut fast);
+            prop_assert_eq!(plain, fast, "where every bit counts one");
+            let weighed = query.map(|[bits, ones, twos]| Word { bits, planes: [ones, twos] });
+            compare_blocks(&words, &weighed, &mut plain);
+            compare(&words, &weighed, &mut fast);
             prop_assert_eq!(plain, fast);
             let plain = &plain[..rows];
             let (mut picked, mut again) = (Vec::new(), Vec::new());

@@ -9,7 +9,7 @@
 const WORTH_IT_BYTES: usize = 1 << 20;
 
 /// Zeros that are about to be written.
-pub(super) fn zeros<T: Copy + Default>(len: usize) -> Vec<T> {
+pub(crate) fn zeros<T: Copy + Default>(len: usize) -> Vec<T> {
     let numbers = vec![T::default(); len];
     if len.saturating_mul(size_of::<T>()) >= WORTH_IT_BYTES {
         ask_for_large_pages(&numbers);

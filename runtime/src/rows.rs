@@ -1,10 +1,11 @@
-//! Embeddings as 8-bit integers with one scale a row: a quarter of the memory of f32.
+//! Vectors as 8-bit integers with one scale a row, a quarter of the memory of f32: remembered embeddings, prototypes, and the
+//! weights of the function head.
 //!
 //! The largest number of a row is 127 steps from zero, and each is off by half a step at most. Of rows of 384 numbers, as
 //! embeddings have them, a cosine similarity is off by 0.0005 (one standard deviation): a tenth of what an encoder in int8 is
 //! off by. They are compared with a [`Query`] of 16-bit integers.
 
-use super::pages;
+use crate::pages;
 
 /// Rows of `dim` numbers.
 ///

@@ -1,0 +1,95 @@
+//! Dot products in f32, with wide registers where the processor has them.
+//!
+//! Invariant: the products are added up in the same order whatever the registers are, so that every processor has the same
+//! result.
+
+/// Running sums: a single one would fix the order of additions, and few would wait for each other.
+const LANES: usize = 32;
+
+/// The dot product of two vectors of the same width.
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    product(a, b)
+}
+
+/// The dot products of rows with a vector of the same width, in their order.
+pub(crate) fn dots<'a>(rows: impl Iterator<Item = &'a [f32]>, vector: &[f32]) -> Vec<f32> {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has what the function is compiled for.
+        return rows.map(|row| unsafe { avx2::product(row, vector) }).collect();
+    }
+    rows.map(|row| product(row, vector)).collect()
+}
+
+fn product(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0.0_f32; LANES];
+    let (a_lanes, b_lanes) = (a.as_chunks::<LANES>().0, b.as_chunks::<LANES>().0);
+    for (a, b) in a_lanes.iter().zip(b_lanes) {
+        for lane in 0..LANES {
+            sums[lane] += a[lane] * b[lane];
+        }
+    }
+    added(sums, a, b)
+}
+
+/// The sum of the lanes, and of what is left of the vectors.
+#[inline(always)]
+fn added(mut sums: [f32; LANES], a: &[f32], b: &[f32]) -> f32 {
+    let mut width = LANES;
+    while width > 1 {
+        width /= 2;
+        let (low, high) = sums.split_at_mut(width);
+        low.iter_mut().zip(high).for_each(|(low, high)| *low += *high);
+    }
+    let rest = a.as_chunks::<LANES>().1.iter().zip(b.as_chunks::<LANES>().1);
+    sums[0] + rest.map(|(a, b)| a * b).sum::<f32>()
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use std::arch::x86_64::{_mm256_add_ps, _mm256_loadu_ps, _mm256_mul_ps, _mm256_setzero_ps, _mm256_storeu_ps};
+
+    use super::{LANES, added};
+
+    /// Numbers of a register.
+    const WIDTH: usize = 8;
+    const REGISTERS: usize = LANES / WIDTH;
+
+    /// In intrinsics, because the plain loop is turned into a heap of moves; multiplied and added apart, as everywhere else.
+    #[target_feature(enable = "avx2")]
+    pub fn product(a: &[f32], b: &[f32]) -> f32 {
+        let mut sums = [_mm256_setzero_ps(); REGISTERS];
+        let (a_lanes, b_lanes) = (a.as_chunks::<LANES>().0, b.as_chunks::<LANES>().0);
+        for (a, b) in a_lanes.iter().zip(b_lanes) {
+            for (register, sum) in sums.iter_mut().enumerate() {
+                let (a, b) = (&a[register * WIDTH..][..WIDTH], &b[register * WIDTH..][..WIDTH]);
+                // SAFETY: eight numbers are the 32 bytes of a register.
+                let (a, b) = unsafe { (_mm256_loadu_ps(a.as_ptr()), _mm256_loadu_ps(b.as_ptr())) };
+                *sum = _mm256_add_ps(*sum, _mm256_mul_ps(a, b));
+            }
+        }
+        let mut lanes = [0.0; LANES];
+        for (lanes, sum) in lanes.as_chunks_mut::<WIDTH>().0.iter_mut().zip(sums) {
+            // SAFETY: eight numbers are the 32 bytes of a register.
+            unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), sum) };
+        }
+        added(lanes, a, b)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn dot_products_are_sums_of_products(pairs in prop::collection::vec((-1.0_f32..1.0, -1.0_f32..1.0), 0..150)) {
+            let (a, b): (Vec<f32>, Vec<f32>) = pairs.into_iter().unzip();
+            let expected: f64 = a.iter().zip(&b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
+            prop_assert!((f64::from(dot(&a, &b)) - expected).abs() < 1e-4);
+            let every_processor = [dots([&*a, &*b].into_iter(), &b), vec![dot(&a, &b), dot(&b, &b)]];
+            prop_assert_eq!(&every_processor[0], &every_processor[1]);
+        }
+    }
+}
