@@ -20,6 +20,10 @@ pub struct TrainingSettings {
     /// Share of the learning rate that is used when training starts from a version rather than from a
     /// base: enough to learn what is new, little enough to keep what is known.
     pub continued_learning_rate_factor: f64,
+    /// The same for a run after a conversation all of which is about functions that the version does not know; in
+    /// proportion, where a part is: they have to be told apart from all others, which takes larger steps than keeping apart what
+    /// is apart already.
+    pub new_function_learning_rate_factor: f64,
     /// Learning rate of the heads, as a multiple of the encoder's when it starts from a base; heads always
     /// learn at the full rate, since new functions live in them.
     pub head_learning_rate_factor: f64,
@@ -119,6 +123,7 @@ impl Default for TrainingSettings {
             epochs: None,
             learning_rate: None,
             continued_learning_rate_factor: 0.3,
+            new_function_learning_rate_factor: 0.8,
             head_learning_rate_factor: 3.0,
             layer_decay: 1.0,
             warmup_ratio: 0.1,
@@ -194,6 +199,14 @@ impl TrainingSettings {
         if !(self.session_share > 0.0 && self.session_share < 1.0) {
             return refuse("session_share", self.session_share.to_string(), "above 0 and below 1");
         }
+        for (key, factor) in [
+            ("continued_learning_rate_factor", self.continued_learning_rate_factor),
+            ("new_function_learning_rate_factor", self.new_function_learning_rate_factor),
+        ] {
+            if !(factor > 0.0 && factor <= 10.0) {
+                return refuse(key, factor.to_string(), "above 0 and at most 10");
+            }
+        }
         if !(0.0..=2.0).contains(&self.logit_adjustment) {
             return refuse("logit_adjustment", self.logit_adjustment.to_string(), "between 0 and 2");
         }
@@ -215,8 +228,9 @@ impl TrainingSettings {
         Ok(())
     }
 
-    /// The settings of a run after a conversation, on a model of `n_layers` with `examples` in an epoch.
-    pub(crate) fn for_session(&self, n_layers: usize, examples: usize) -> Self {
+    /// The settings of a run after a conversation, on a model of `n_layers` with `examples` in an epoch; `unknown` is the share
+    /// of what is new that is about functions which the version does not know.
+    pub(crate) fn for_session(&self, n_layers: usize, examples: usize, unknown: f64) -> Self {
         let frozen = self.session_frozen_layers.unwrap_or(n_layers / 2).min(n_layers);
         // About 200 steps: what is replayed was learned before. Where there is much, two passes over more of it are worth more
         // than four over less.
@@ -225,6 +239,8 @@ impl TrainingSettings {
             epochs: self.epochs.or(Some(200usize.div_ceil(steps_per_epoch).clamp(2, 15))),
             frozen_layers: self.frozen_layers.max(frozen),
             freeze_embeddings: self.freeze_embeddings || frozen > 0,
+            continued_learning_rate_factor: self.continued_learning_rate_factor * (1.0 - unknown)
+                + self.new_function_learning_rate_factor * unknown,
             adaptation_epochs: 0,
             ..self.clone()
         }
@@ -356,11 +372,22 @@ mod tests {
     #[test]
     fn a_run_after_a_conversation_is_short() {
         let settings = TrainingSettings::default();
-        let epochs = |examples| settings.for_session(6, examples).epochs_for(examples, true);
+        let epochs = |examples| settings.for_session(6, examples, 0.0).epochs_for(examples, true);
         assert_eq!((epochs(20), epochs(320), epochs(900), epochs(3_000)), (15, 10, 4, 3));
         let fixed = TrainingSettings { epochs: Some(6), ..settings.clone() };
-        assert_eq!(fixed.for_session(6, 900).epochs_for(900, true), 6);
-        assert_eq!(settings.for_session(6, 900).frozen_layers, 3);
+        assert_eq!(fixed.for_session(6, 900, 0.0).epochs_for(900, true), 6);
+        assert_eq!(settings.for_session(6, 900, 0.0).frozen_layers, 3);
+    }
+
+    #[test]
+    fn what_brings_new_functions_takes_larger_steps() {
+        let settings = TrainingSettings::default();
+        let rate = |unknown| settings.for_session(6, 100, unknown).learning_rate_for(384, true) / 2e-4;
+        for (unknown, factor) in [(0.0, 0.3), (0.5, 0.55), (1.0, 0.8)] {
+            assert!((rate(unknown) - factor).abs() < 1e-12, "{unknown}");
+        }
+        let fixed = TrainingSettings { learning_rate: Some(1e-5), ..settings };
+        assert_eq!(fixed.for_session(6, 100, 1.0).learning_rate_for(384, true), 1e-5);
     }
 
     #[test]

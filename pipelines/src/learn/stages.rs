@@ -111,7 +111,12 @@ impl Learning<'_> {
             standing.known.function_id(name).is_some()
         });
         let settings = match is_session {
-            true => settings.for_session(standing.checkpoint.config().n_layers, epoch.len()),
+            true => {
+                let unknown = |example: &&Example| standing.known.function_id(&example.function).is_none();
+                let new: Vec<&Example> = corpus.dataset.train.iter().filter(|example| is_new(example)).collect();
+                let share = new.iter().copied().filter(unknown).count() as f64 / new.len().max(1) as f64;
+                settings.for_session(standing.checkpoint.config().n_layers, epoch.len(), share)
+            }
             false => settings.clone(),
         };
         Ok(Lesson { labels, epoch, replay, said, settings })
