@@ -189,27 +189,62 @@ fn wait_for_checkpoint(home: &TestHome, child: &mut std::process::Child) {
     }
 }
 
+/// Waits until a run says that a stage began.
 #[cfg(unix)]
-#[test]
-fn a_killed_fine_tune_goes_on_to_the_version_it_would_have_made() {
+fn wait_for_stage(child: &mut std::process::Child, stage: &str) {
+    use std::io::{BufRead, BufReader};
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().starts_with(stage)), "the run was over before `{stage}` began");
+}
+
+/// Kills a training run when `is_time`, runs it again, and compares it with one that nobody disturbed; returns what `status` says of
+/// the killed run, and the report of the one after it.
+#[cfg(unix)]
+fn killed_and_run_again(
+    environment: &[(&str, &str)],
+    is_time: impl Fn(&TestHome, &mut std::process::Child),
+) -> (TestHome, serde_json::Value, serde_json::Value) {
     let home = TestHome::new();
     let undisturbed = TestHome::empty();
     crate::home::copy_directory(home.path(), undisturbed.path());
-    let train = ["train", "--epochs", "8", "--json"];
-    let expected = undisturbed.run(&train);
-    let expected: serde_json::Value = serde_json::from_slice(&expected.stdout).unwrap();
+    let train = |home: &TestHome| {
+        let mut command = home.command(&["train", "--epochs", "8", "--json"]);
+        command.envs(environment.iter().copied()).stdin(std::process::Stdio::null());
+        command
+    };
+    let report = |home: &TestHome| -> serde_json::Value {
+        let output = train(home).output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", errors(&output)))
+    };
+    let expected = report(&undisturbed);
     assert_eq!(expected["resumed"], serde_json::Value::Null);
 
-    let mut child = home.command(&train).stdout(std::process::Stdio::null()).spawn().unwrap();
-    wait_for_checkpoint(&home, &mut child);
+    let silent = std::process::Stdio::null;
+    let mut child = train(&home).stdout(silent()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    is_time(&home, &mut child);
     child.kill().unwrap();
     child.wait().unwrap();
     let stopped = home.json(&["status"])["stopped_run"].clone();
+    let again = report(&home);
+    assert_eq!((&again["version"], &again["digest"]), (&expected["version"], &expected["digest"]));
+    (home, stopped, again)
+}
+
+#[cfg(unix)]
+#[test]
+fn a_killed_fine_tune_goes_on_to_the_version_it_would_have_made() {
+    let (home, stopped, resumed) = killed_and_run_again(&[], wait_for_checkpoint);
     assert!(stopped["epochs"].as_u64().unwrap() >= 1, "{stopped}");
-    let resumed = home.run(&train);
-    let resumed: serde_json::Value = serde_json::from_slice(&resumed.stdout).unwrap();
     assert_eq!(resumed["resumed"]["run"], stopped["run"]);
-    assert_eq!((&resumed["version"], &resumed["digest"]), (&expected["version"], &expected["digest"]));
     let register = home.ok(&["models", "log"]);
     assert!(register.contains("gone on from run"), "{register}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_is_killed_in_or_after_its_adaptation_makes_the_same_version() {
+    let environment = [("MYNAH_TRAINING__ADAPTATION_EPOCHS", "2")];
+    let (_, stopped, resumed) = killed_and_run_again(&environment, wait_for_checkpoint);
+    assert_eq!(resumed["resumed"]["run"], stopped["run"]);
+    killed_and_run_again(&environment, |_, child| wait_for_stage(child, "adapt"));
 }
