@@ -8,20 +8,6 @@ const LANES: usize = 32;
 
 /// The dot product of two vectors of the same width.
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    product(a, b)
-}
-
-/// The dot products of rows with a vector of the same width, in their order.
-pub(crate) fn dots<'a>(rows: impl Iterator<Item = &'a [f32]>, vector: &[f32]) -> Vec<f32> {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has what the function is compiled for.
-        return rows.map(|row| unsafe { avx2::product(row, vector) }).collect();
-    }
-    rows.map(|row| product(row, vector)).collect()
-}
-
-fn product(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0_f32; LANES];
     let (a_lanes, b_lanes) = (a.as_chunks::<LANES>().0, b.as_chunks::<LANES>().0);
     for (a, b) in a_lanes.iter().zip(b_lanes) {
@@ -30,6 +16,16 @@ fn product(a: &[f32], b: &[f32]) -> f32 {
         }
     }
     added(sums, a, b)
+}
+
+/// The dot products of rows with a vector of the same width, in their order.
+pub(crate) fn dots<'a>(rows: impl Iterator<Item = &'a [f32]>, vector: &[f32]) -> Vec<f32> {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has what the function is compiled for.
+        return rows.map(|row| unsafe { avx2::dot(row, vector) }).collect();
+    }
+    rows.map(|row| dot(row, vector)).collect()
 }
 
 /// The sum of the lanes, and of what is left of the vectors.
@@ -57,7 +53,7 @@ mod avx2 {
 
     /// In intrinsics, because the plain loop is turned into a heap of moves; multiplied and added apart, as everywhere else.
     #[target_feature(enable = "avx2")]
-    pub fn product(a: &[f32], b: &[f32]) -> f32 {
+    pub fn dot(a: &[f32], b: &[f32]) -> f32 {
         let mut sums = [_mm256_setzero_ps(); REGISTERS];
         let (a_lanes, b_lanes) = (a.as_chunks::<LANES>().0, b.as_chunks::<LANES>().0);
         for (a, b) in a_lanes.iter().zip(b_lanes) {

@@ -89,6 +89,25 @@ fn a_correction_is_used_at_once_and_learned_at_the_end() {
 }
 
 #[test]
+fn a_conversation_about_new_functions_is_learned_with_larger_steps() {
+    let home = TestHome::trained();
+    let rate = |version: &str| home.json(&["models", "show", version])["training"]["learning_rate"].as_f64().unwrap();
+    let chat = home.run_with(&["chat", "--no-learn"], b"brrr it is chilly in zurich\n/correct weather city=zurich\n");
+    assert_eq!(chat.status.code(), Some(0), "{}", errors(&chat));
+    home.ok(&["train", "--new"]);
+    assert!((rate("v2") / rate("v1") - 0.3).abs() < 1e-9, "a correction to what is known");
+    let mut functions = crate::home::functions();
+    let mut hens = functions[0].clone();
+    hens["function"]["name"] = "feed".into();
+    hens["examples"] =
+        serde_json::json!(["feed the hens", "the hens are hungry", "grain for the chickens", "feed the animals"]);
+    functions.as_array_mut().unwrap().push(hens);
+    home.write("functions.json", functions.to_string().as_bytes());
+    home.ok(&["train", "--new"]);
+    assert!((rate("v3") / rate("v1") - 0.8).abs() < 1e-9, "nothing but a new function");
+}
+
+#[test]
 fn a_chat_without_corrections_learns_nothing() {
     let home = TestHome::trained();
     let chat = home.run_with(&["chat"], b"play abba\n/why\n/functions\n/nonsense\n");

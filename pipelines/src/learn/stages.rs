@@ -112,10 +112,8 @@ impl Learning<'_> {
         });
         let settings = match is_session {
             true => {
-                let unknown = |example: &&Example| standing.known.function_id(&example.function).is_none();
-                let new: Vec<&Example> = corpus.dataset.train.iter().filter(|example| is_new(example)).collect();
-                let share = new.iter().copied().filter(unknown).count() as f64 / new.len().max(1) as f64;
-                settings.for_session(standing.checkpoint.config().n_layers, epoch.len(), share)
+                let unknown = standing.unknown_share(&corpus.dataset.train);
+                settings.for_session(standing.checkpoint.config().n_layers, epoch.len(), unknown)
             }
             false => settings.clone(),
         };

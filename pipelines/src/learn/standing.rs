@@ -58,7 +58,19 @@ impl Standing {
     pub fn is_new(&self, example: &Example) -> bool {
         example.at.zip(self.since).is_some_and(|(at, since)| at > since)
             || self.released.contains(&example.origin)
-            || self.known.function_id(&example.function).is_none()
+            || self.is_unknown(example)
+    }
+
+    fn is_unknown(&self, example: &Example) -> bool {
+        self.known.function_id(&example.function).is_none()
+    }
+
+    /// The share of what is new that is of functions which the parent has not learned; 0 of nothing.
+    pub fn unknown_share(&self, examples: &[Example]) -> f64 {
+        let new = examples.iter().filter(|example| self.is_new(example));
+        let (new, unknown) =
+            new.fold((0, 0), |(new, unknown), example| (new + 1, unknown + usize::from(self.is_unknown(example))));
+        unknown as f64 / new.max(1) as f64
     }
 
     /// Functions and tags that production knows, wherever the run started from, and whether it finds answers in passages.
