@@ -109,7 +109,12 @@ impl Show<'_> {
         self.title("Answer from the weights", "memory is switched off: only what was learned counts")?;
         let mut weights = Assistant::open(context, false)?.start("quickstart");
         for text in [story::UNKNOWN[0].text, story::NEW_WORDS, story::CALLS[0]] {
-            self.say(&mut weights, text)?;
+            let reply = self.say(&mut weights, text)?;
+            if reply.calls.is_empty() {
+                let note =
+                    "      a few corrections do not reach every wording: correct this one, and it is learned, too";
+                self.line(self.context.output.style.dim(note))?;
+            }
         }
         weights.end("quickstart")?;
 
