@@ -21,6 +21,11 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
 /// The dot products of rows with a vector of the same width, in their order.
 pub(crate) fn dots<'a>(rows: impl Iterator<Item = &'a [f32]>, vector: &[f32]) -> Vec<f32> {
     #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512f") {
+        // SAFETY: the processor has what the function is compiled for.
+        return rows.map(|row| unsafe { avx512::dot(row, vector) }).collect();
+    }
+    #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has what the function is compiled for.
         return rows.map(|row| unsafe { avx2::dot(row, vector) }).collect();
@@ -37,8 +42,50 @@ fn added(mut sums: [f32; LANES], a: &[f32], b: &[f32]) -> f32 {
         let (low, high) = sums.split_at_mut(width);
         low.iter_mut().zip(high).for_each(|(low, high)| *low += *high);
     }
-    let rest = a.as_chunks::<LANES>().1.iter().zip(b.as_chunks::<LANES>().1);
-    sums[0] + rest.map(|(a, b)| a * b).sum::<f32>()
+    sums[0] + rest(a, b)
+}
+
+/// What the lanes leave of the vectors.
+#[inline(always)]
+fn rest(a: &[f32], b: &[f32]) -> f32 {
+    a.as_chunks::<LANES>().1.iter().zip(b.as_chunks::<LANES>().1).map(|(a, b)| a * b).sum()
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    use std::arch::x86_64::{
+        _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehl_ps, _mm_shuffle_ps, _mm512_add_ps, _mm512_castps512_ps128,
+        _mm512_loadu_ps, _mm512_mul_ps, _mm512_setzero_ps, _mm512_shuffle_f32x4,
+    };
+
+    use super::{LANES, rest};
+
+    /// Numbers of a register.
+    const WIDTH: usize = LANES / 2;
+
+    /// The halves of the sums are added as [`super::added`] does.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+        // Two sums with a name each: those of an array are kept in memory.
+        let (mut low, mut high) = (_mm512_setzero_ps(), _mm512_setzero_ps());
+        for (a, b) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0) {
+            // SAFETY: sixteen numbers are the 64 bytes of a register, and there are twice as many.
+            let load = |numbers: &[f32; LANES]| unsafe {
+                (_mm512_loadu_ps(numbers.as_ptr()), _mm512_loadu_ps(numbers[WIDTH..].as_ptr()))
+            };
+            let ((a_low, a_high), (b_low, b_high)) = (load(a), load(b));
+            low = _mm512_add_ps(low, _mm512_mul_ps(a_low, b_low));
+            high = _mm512_add_ps(high, _mm512_mul_ps(a_high, b_high));
+        }
+        let sixteen = _mm512_add_ps(low, high);
+        let eight = _mm512_add_ps(sixteen, _mm512_shuffle_f32x4::<0b01_00_11_10>(sixteen, sixteen));
+        let four = _mm512_add_ps(eight, _mm512_shuffle_f32x4::<0b10_11_00_01>(eight, eight));
+        let four = _mm512_castps512_ps128(four);
+        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        let one = _mm_add_ss(two, _mm_shuffle_ps::<1>(two, two));
+        _mm_cvtss_f32(one) + rest(a, b)
+    }
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -84,6 +84,12 @@ impl Rows {
     pub fn similarities(&self, indices: &[u32], query: &Query) -> Vec<f32> {
         let mut similarities = vec![0.0; indices.len()];
         #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512bw") {
+            // SAFETY: the processor has what the function is compiled for.
+            unsafe { compare_avx512(self, indices, query, &mut similarities) };
+            return similarities;
+        }
+        #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") {
             // SAFETY: the processor has what the function is compiled for.
             unsafe { compare_avx2(self, indices, query, &mut similarities) };
@@ -151,6 +157,12 @@ impl Query {
 }
 
 #[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn compare_avx512(rows: &Rows, indices: &[u32], query: &Query, similarities: &mut [f32]) {
+    compare(rows, indices, query, similarities, |row, query| avx512::dot(row, query));
+}
+
+#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn compare_avx2(rows: &Rows, indices: &[u32], query: &Query, similarities: &mut [f32]) {
     compare(rows, indices, query, similarities, |row, query| avx2::dot(row, query));
@@ -170,6 +182,46 @@ fn compare(rows: &Rows, indices: &[u32], query: &Query, similarities: &mut [f32]
 
 fn dot(row: &[i8], query: &[i16]) -> i32 {
     row.iter().zip(query).map(|(number, value)| i32::from(*number) * i32::from(*value)).sum()
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    use std::arch::x86_64::{
+        __m512i, _mm256_loadu_si256, _mm512_add_epi32, _mm512_cvtepi8_epi16, _mm512_dpwssd_epi32, _mm512_loadu_si512,
+        _mm512_reduce_add_epi32, _mm512_setzero_si512,
+    };
+
+    /// Numbers of a register.
+    const LANES: usize = 32;
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    pub fn dot(row: &[i8], query: &[i16]) -> i32 {
+        let (row_lanes, row_rest) = row.as_chunks::<LANES>();
+        let (query_lanes, query_rest) = query.as_chunks::<LANES>();
+        let (row_pairs, row_last) = row_lanes.as_chunks::<2>();
+        let (query_pairs, query_last) = query_lanes.as_chunks::<2>();
+        // Two sums with a name each: those of an array are kept in memory.
+        let (mut even, mut odd) = (_mm512_setzero_si512(), _mm512_setzero_si512());
+        for (numbers, values) in row_pairs.iter().zip(query_pairs) {
+            even = with_products(even, &numbers[0], &values[0]);
+            odd = with_products(odd, &numbers[1], &values[1]);
+        }
+        for (numbers, values) in row_last.iter().zip(query_last) {
+            even = with_products(even, numbers, values);
+        }
+        let rest = row_rest.iter().zip(query_rest).map(|(number, value)| i32::from(*number) * i32::from(*value));
+        _mm512_reduce_add_epi32(_mm512_add_epi32(even, odd)) + rest.sum::<i32>()
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    fn with_products(sums: __m512i, numbers: &[i8; LANES], values: &[i16; LANES]) -> __m512i {
+        // SAFETY: the 32 bytes that are loaded are the 32 numbers, the 64 the 32 values.
+        let (numbers, values) =
+            unsafe { (_mm256_loadu_si256(numbers.as_ptr().cast()), _mm512_loadu_si512(values.as_ptr().cast())) };
+        _mm512_dpwssd_epi32(sums, _mm512_cvtepi8_epi16(numbers), values)
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
