@@ -1,6 +1,6 @@
 //! Greetings, thanks and goodbyes: said for politeness, meant for nothing.
 
-use super::phrases::{begins_with, first_word, words};
+use super::phrases::{Phrases, first_word, words};
 
 /// What a courtesy wants to hear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ impl Courtesy {
     pub fn of(text: &str) -> Option<Self> {
         const MAX_WORDS: usize = 8;
         // Most turns begin with another word, and need not be taken apart.
-        first_word(text).filter(|first| PHRASES.iter().any(|(phrase, _)| begins_with(phrase, first)))?;
+        first_word(text).filter(|first| TEXTS.any_begins_with(first))?;
         let words = words(text);
         let words: Vec<&str> = words.iter().map(|(_, _, word)| word.as_str()).collect();
         if words.is_empty() || words.len() > MAX_WORDS {
@@ -64,6 +64,17 @@ impl Courtesy {
         }
     }
 }
+
+/// The texts of [`PHRASES`].
+static TEXTS: Phrases<{ PHRASES.len() }> = {
+    let mut texts = [""; PHRASES.len()];
+    let mut at = 0;
+    while at < texts.len() {
+        texts[at] = PHRASES[at].0;
+        at += 1;
+    }
+    Phrases::new(texts)
+};
 
 /// The phrases; those without a kind only go along with others.
 const PHRASES: [(&str, Option<Courtesy>); 64] = {

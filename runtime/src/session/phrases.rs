@@ -33,87 +33,117 @@ fn each_word(text: &str) -> impl Iterator<Item = (usize, usize, String)> {
     })
 }
 
-fn is_one_of(text: &str, phrases: &[&str]) -> bool {
-    let polite = |word: &str| matches!(word, "please" | "thanks" | "thank" | "you" | "oh" | "ok" | "okay" | "just");
-    // Most texts begin with another word, and need not be taken apart.
-    let mut first = each_word(text).skip_while(|(_, _, word)| polite(word));
-    let begins = |word: &str| phrases.iter().any(|phrase| begins_with(phrase, word));
-    if !each_word(text).take(1).chain(first.next()).any(|(_, _, word)| begins(&word)) {
-        return false;
+/// Phrases, in lower case and one space between words.
+pub(super) struct Phrases<const N: usize> {
+    all: [&'static str; N],
+    /// For each letter that a phrase begins with, the lengths of the first words, a bit each: most turns begin with another
+    /// word, and this says so without a look at the phrases.
+    first: [u32; LETTERS],
+}
+
+const LETTERS: usize = 32;
+
+impl<const N: usize> Phrases<N> {
+    pub const fn new(all: [&'static str; N]) -> Self {
+        let mut first = [0; LETTERS];
+        let mut at = 0;
+        while at < N {
+            let phrase = all[at].as_bytes();
+            let mut length = 0;
+            while length < phrase.len() && phrase[length] != b' ' {
+                length += 1;
+            }
+            first[phrase[0] as usize % LETTERS] |= 1 << (length % 32);
+            at += 1;
+        }
+        Self { all, first }
     }
-    let words = words(text);
-    let said: Vec<&str> = words.iter().map(|(_, _, word)| word.as_str()).collect();
-    let bare: Vec<&str> = said.iter().copied().filter(|word| !polite(word)).collect();
-    let matches =
-        |words: &[&str]| !words.is_empty() && phrases.iter().any(|phrase| phrase.split(' ').eq(words.iter().copied()));
-    matches(&said) || matches(&bare)
+
+    /// Whether a word, in lower case, is the first of any phrase.
+    pub fn any_begins_with(&self, word: &str) -> bool {
+        let lengths = word.bytes().next().map_or(0, |letter| self.first[usize::from(letter) % LETTERS]);
+        lengths & 1 << (word.len() % 32) != 0 && self.all.iter().any(|phrase| begins_with(phrase, word))
+    }
+
+    /// Whether a text is one of the phrases, politeness aside.
+    fn has(&self, text: &str) -> bool {
+        let polite = |word: &str| matches!(word, "please" | "thanks" | "thank" | "you" | "oh" | "ok" | "okay" | "just");
+        // Most texts begin with another word, and need not be taken apart.
+        let Some(first) = first_word(text) else { return false };
+        let bare = || each_word(text).map(|(_, _, word)| word).find(|word| !polite(word));
+        let begins =
+            self.any_begins_with(&first) || (polite(&first) && bare().is_some_and(|word| self.any_begins_with(&word)));
+        if !begins {
+            return false;
+        }
+        let words = words(text);
+        let said: Vec<&str> = words.iter().map(|(_, _, word)| word.as_str()).collect();
+        let bare: Vec<&str> = said.iter().copied().filter(|word| !polite(word)).collect();
+        let matches = |words: &[&str]| {
+            !words.is_empty() && self.all.iter().any(|phrase| phrase.split(' ').eq(words.iter().copied()))
+        };
+        matches(&said) || matches(&bare)
+    }
 }
 
 /// Whether a word is the first of a phrase.
-pub(super) fn begins_with(phrase: &str, word: &str) -> bool {
+fn begins_with(phrase: &str, word: &str) -> bool {
     phrase.strip_prefix(word).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
 }
 
 /// "never mind" and the like.
 pub(super) fn is_never_mind(text: &str) -> bool {
-    is_one_of(
-        text,
-        &[
-            "never mind",
-            "nevermind",
-            "forget it",
-            "forget that",
-            "forget about it",
-            "never mind that",
-            "leave it",
-            "don't bother",
-        ],
-    )
+    static PHRASES: Phrases<8> = Phrases::new([
+        "never mind",
+        "nevermind",
+        "forget it",
+        "forget that",
+        "forget about it",
+        "never mind that",
+        "leave it",
+        "don't bother",
+    ]);
+    PHRASES.has(text)
 }
 
 /// What gives up a pending question: also words that mean something else when nothing is pending.
 pub(super) fn is_cancel(text: &str) -> bool {
-    is_never_mind(text)
-        || is_one_of(
-            text,
-            &[
-                "cancel",
-                "cancel that",
-                "cancel it",
-                "stop",
-                "stop it",
-                "stop that",
-                "abort",
-                "no",
-                "nope",
-                "nothing",
-                "not now",
-                "no never mind",
-            ],
-        )
+    static PHRASES: Phrases<12> = Phrases::new([
+        "cancel",
+        "cancel that",
+        "cancel it",
+        "stop",
+        "stop it",
+        "stop that",
+        "abort",
+        "no",
+        "nope",
+        "nothing",
+        "not now",
+        "no never mind",
+    ]);
+    is_never_mind(text) || PHRASES.has(text)
 }
 
 /// "do that again" and the like.
 pub(super) fn is_again(text: &str) -> bool {
-    is_one_of(
-        text,
-        &[
-            "again",
-            "do that again",
-            "do it again",
-            "do this again",
-            "once again",
-            "once more",
-            "one more time",
-            "same again",
-            "the same again",
-            "do the same again",
-            "repeat that",
-            "repeat it",
-            "and again",
-            "do that once more",
-        ],
-    )
+    static PHRASES: Phrases<14> = Phrases::new([
+        "again",
+        "do that again",
+        "do it again",
+        "do this again",
+        "once again",
+        "once more",
+        "one more time",
+        "same again",
+        "the same again",
+        "do the same again",
+        "repeat that",
+        "repeat it",
+        "and again",
+        "do that once more",
+    ]);
+    PHRASES.has(text)
 }
 
 /// Whether a text holds back although it begins with a yes: "ok wait", "sure, but later".
@@ -130,7 +160,7 @@ pub(super) fn hesitates(text: &str) -> bool {
 
 /// Yes or no to a question that asks for one; `None` for anything else.
 pub(super) fn yes_or_no(text: &str) -> Option<bool> {
-    const YES: [&str; 19] = [
+    static YES: Phrases<19> = Phrases::new([
         "yes",
         "yeah",
         "yep",
@@ -150,8 +180,8 @@ pub(super) fn yes_or_no(text: &str) -> Option<bool> {
         "absolutely",
         "sounds good",
         "yes that's right",
-    ];
-    const NO: [&str; 12] = [
+    ]);
+    static NO: Phrases<12> = Phrases::new([
         "no",
         "nope",
         "nah",
@@ -164,10 +194,10 @@ pub(super) fn yes_or_no(text: &str) -> Option<bool> {
         "rather not",
         "wrong",
         "no way",
-    ];
+    ]);
     match () {
-        () if is_one_of(text, &YES) => Some(true),
-        () if is_one_of(text, &NO) => Some(false),
+        () if YES.has(text) => Some(true),
+        () if NO.has(text) => Some(false),
         () => None,
     }
 }
@@ -183,7 +213,7 @@ pub(super) enum Link<'a> {
 
 /// How a text is linked to the turn before by its first words.
 pub(super) fn link(text: &str) -> Option<Link<'_>> {
-    const CORRECTIONS: [&str; 18] = [
+    static CORRECTIONS: Phrases<18> = Phrases::new([
         "no i meant",
         "no i mean",
         "no i said",
@@ -202,8 +232,8 @@ pub(super) fn link(text: &str) -> Option<Link<'_>> {
         "rather",
         "make it",
         "make that",
-    ];
-    const FOLLOW_UPS: [&str; 14] = [
+    ]);
+    static FOLLOW_UPS: Phrases<14> = Phrases::new([
         "and what about",
         "what about",
         "how about",
@@ -218,9 +248,9 @@ pub(super) fn link(text: &str) -> Option<Link<'_>> {
         "ok but",
         "okay but",
         "yes and",
-    ];
+    ]);
     let first = first_word(text)?;
-    if !CORRECTIONS.iter().chain(&FOLLOW_UPS).any(|phrase| begins_with(phrase, &first)) {
+    if !CORRECTIONS.any_begins_with(&first) && !FOLLOW_UPS.any_begins_with(&first) {
         return None;
     }
     let words = words(text);
@@ -243,7 +273,7 @@ pub(super) fn link(text: &str) -> Option<Link<'_>> {
             .max_by_key(|(length, _)| *length)
             .map(|(_, rest)| rest)
     };
-    longest(&CORRECTIONS).map(Link::Correction).or_else(|| longest(&FOLLOW_UPS).map(Link::FollowUp))
+    longest(&CORRECTIONS.all).map(Link::Correction).or_else(|| longest(&FOLLOW_UPS.all).map(Link::FollowUp))
 }
 
 /// A value without the small words before it: "in the kitchen" is about the kitchen.
@@ -264,6 +294,15 @@ pub(super) fn without_small_words(text: &str) -> &str {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn the_first_words_of_phrases_are_known() {
+        static PHRASES: Phrases<3> = Phrases::new(["never mind", "nope", "i'm done"]);
+        assert!(["never", "nope", "i'm"].iter().all(|word| PHRASES.any_begins_with(word)));
+        assert!(
+            ["", "neve", "never mind", "nopes", "mind", "n", "é"].iter().all(|word| !PHRASES.any_begins_with(word))
+        );
+    }
 
     #[test]
     fn cancelling() {
