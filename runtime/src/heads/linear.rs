@@ -45,23 +45,33 @@ impl Linear {
     /// # Shapes
     /// `input`: `[inputs]`; the result: `[outputs]`
     pub(super) fn forward(&self, input: &[f32]) -> Vec<f32> {
-        let every: Vec<u32> = (0..self.bias.len() as u32).collect();
-        self.forward_of(&every, input)
+        let mut outputs = match &self.weight {
+            Weight::Single(weight) => dots(weight.chunks_exact(input.len()), input),
+            Weight::Int8(weight) => {
+                let every: Vec<u32> = (0..self.bias.len() as u32).collect();
+                weight.similarities(&every, &Query::of(input))
+            }
+        };
+        outputs.iter_mut().zip(&self.bias).for_each(|(output, bias)| *output += bias);
+        outputs
     }
 
-    /// Some of the outputs.
-    ///
-    /// # Shapes
-    /// `input`: `[inputs]`; the result: `[which]`
-    pub(super) fn forward_of(&self, which: &[u32], input: &[f32]) -> Vec<f32> {
-        let mut outputs = match &self.weight {
+    /// A layer of some of the outputs, whose weights lie together.
+    pub(super) fn of(&self, which: &[u32]) -> Self {
+        let rows = which.iter().map(|output| *output as usize);
+        let inputs = |weights: usize| weights.checked_div(self.bias.len()).unwrap_or(0);
+        let weight = match &self.weight {
             Weight::Single(weight) => {
-                dots(which.iter().map(|output| &weight[*output as usize * input.len()..][..input.len()]), input)
+                let width = inputs(weight.len());
+                Weight::Single(rows.flat_map(|row| &weight[row * width..(row + 1) * width]).copied().collect())
             }
-            Weight::Int8(weight) => weight.similarities(which, &Query::of(input)),
+            Weight::Int8(weight) => {
+                let mut some = Rows::zeros(which.len(), weight.dim);
+                rows.enumerate().for_each(|(index, row)| some.copy(index, weight, row));
+                Weight::Int8(some)
+            }
         };
-        outputs.iter_mut().zip(which).for_each(|(output, which)| *output += self.bias[*which as usize]);
-        outputs
+        Self { weight, bias: which.iter().map(|output| self.bias[*output as usize]).collect() }
     }
 }
 
@@ -74,10 +84,16 @@ mod tests {
         let inputs: Vec<f32> = (0..11).map(|i| i as f32).collect();
         let layer = |precision| Linear::new([vec![1.0; 11], inputs.clone()].concat(), vec![0.5, -1.0], 11, precision);
         let exact = layer(Precision::F32);
-        assert_eq!((exact.forward(&inputs), exact.forward_of(&[1], &inputs)), (vec![55.5, 384.0], vec![384.0]));
-        for (output, expected) in layer(Precision::Int8).forward(&inputs).into_iter().zip([55.5, 384.0]) {
+        assert_eq!(exact.forward(&inputs), [55.5, 384.0]);
+        let int8 = layer(Precision::Int8);
+        for (output, expected) in int8.forward(&inputs).into_iter().zip([55.5, 384.0]) {
             // Half a step of each weight, times the inputs.
             assert!((output - expected).abs() < 0.5 * 10.0 / 127.0 * 55.0, "{output}");
+        }
+        for layer in [exact, int8] {
+            let all = layer.forward(&inputs);
+            assert_eq!(layer.of(&[1, 0]).forward(&inputs), [all[1], all[0]]);
+            assert!(layer.of(&[]).forward(&inputs).is_empty());
         }
     }
 }

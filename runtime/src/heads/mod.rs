@@ -32,10 +32,16 @@ struct FunctionHead {
 
 #[derive(Debug)]
 struct ArgumentsHead {
-    slot_classifier: Linear,
+    every: Tagger,
+    /// That of each function of which training saw what it takes.
+    of_function: HashMap<String, Tagger>,
+}
+
+/// Scores of some tags, and what they spell out.
+#[derive(Debug)]
+struct Tagger {
+    scores: Linear,
     decoder: TagDecoder,
-    /// The decoder of each function of which training saw what it takes.
-    of_function: HashMap<String, TagDecoder>,
 }
 
 /// The heads of a checkpoint, each of which may be absent.
@@ -82,12 +88,12 @@ impl Heads {
                 Some(adjacent) => TagDecoder::new(&labels.tags).with_adjacent(adjacent),
                 None => TagDecoder::new(&labels.tags),
             };
-            let of_function = labels.arguments.iter();
-            Some(ArgumentsHead {
-                slot_classifier: Linear::load(checkpoint, "slot_classifier", [labels.tags.len(), dim], single)?,
-                of_function: of_function.map(|(name, own)| (name.clone(), decoder.of_arguments(own))).collect(),
-                decoder,
-            })
+            let scores = Linear::load(checkpoint, "slot_classifier", [labels.tags.len(), dim], single)?;
+            let of_function = labels.arguments.iter().map(|(name, own)| {
+                let decoder = decoder.of_arguments(own);
+                (name.clone(), Tagger { scores: scores.of(decoder.rows()), decoder })
+            });
+            Some(ArgumentsHead { of_function: of_function.collect(), every: Tagger { scores, decoder } })
         } else {
             None
         };
@@ -132,16 +138,14 @@ impl Heads {
     /// `rows`: `[tokens, dim]`
     pub fn slots(&self, text: &str, encoding: &Encoding, rows: &[f32], function: Option<&str>) -> Vec<Slot> {
         let Some(head) = &self.arguments else { return Vec::new() };
-        let decoder = function.and_then(|function| head.of_function.get(function)).unwrap_or(&head.decoder);
+        let Tagger { scores, decoder } =
+            function.and_then(|function| head.of_function.get(function)).unwrap_or(&head.every);
         if !decoder.finds_any() {
             return Vec::new();
         }
         let words = encoding.words();
-        let scores = |word: &Word| {
-            let row = &rows[word.first_token * self.dim..][..self.dim];
-            head.slot_classifier.forward_of(decoder.rows(), row)
-        };
-        let logits: Vec<f32> = words.iter().flat_map(scores).collect();
+        let of_word = |word: &Word| scores.forward(&rows[word.first_token * self.dim..][..self.dim]);
+        let logits: Vec<f32> = words.iter().flat_map(of_word).collect();
         decoder.slots(text, &words, &logits)
     }
 
