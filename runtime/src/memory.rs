@@ -9,6 +9,7 @@
 
 mod cache;
 mod layer;
+mod openings;
 mod prototypes;
 mod sketches;
 mod sources;
@@ -18,11 +19,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use mynah_data::{Slot, Source};
 
+use crate::encoder::Helpers;
 use crate::model::Model;
 
 pub use cache::EmbeddingCache;
 pub use layer::Layer;
 pub(crate) use layer::{OnProgress, embed, head};
+pub(crate) use openings::opening_word;
 pub(crate) use sources::{fixed_entries, is_out_of_scope, live_entries};
 
 /// A remembered sentence.
@@ -61,6 +64,14 @@ impl Entry {
     pub fn is_live(&self) -> bool {
         matches!(self.source, Source::Corrected | Source::Taught | Source::Confirmed)
     }
+}
+
+/// A search of a memory that goes on.
+#[derive(Debug)]
+pub(crate) struct Search {
+    fixed: layer::Search,
+    live: layer::Search,
+    count: usize,
 }
 
 /// Both layers; an entry's number counts through the fixed layer, then the live one.
@@ -106,6 +117,16 @@ impl Memory {
         self.fixed.has_functions() || self.live.has_functions()
     }
 
+    /// Whether an example of any function begins with a word; see [`opening_word`].
+    pub(crate) fn opens_any(&self, word: &str) -> bool {
+        self.fixed.openings().has(word) || self.live.openings().has(word)
+    }
+
+    /// Whether an example of a function does.
+    pub(crate) fn opens(&self, function: &str, word: &str) -> bool {
+        self.fixed.openings().has_of(function, word) || self.live.openings().has_of(function, word)
+    }
+
     /// An entry by its number.
     pub fn entry(&self, number: usize) -> Option<&Entry> {
         match number.checked_sub(self.fixed.len()) {
@@ -123,14 +144,23 @@ impl Memory {
 
     /// The `count` nearest entries with their cosine similarities, nearest first; see [`Layer::nearest`].
     pub fn nearest(&self, embedding: &[f32], count: usize) -> Vec<(usize, f32)> {
-        self.merged(self.fixed.nearest(embedding, count), self.live.nearest(embedding, count), count)
+        self.found(&self.search(embedding, count), embedding, Helpers::none())
     }
 
     /// The same, shared out among the threads of the model whose embedding it is.
     pub fn nearest_with(&self, model: &Model, embedding: &[f32], count: usize) -> Vec<(usize, f32)> {
-        let helpers = model.encoder().helpers();
-        let (fixed, live) = (&self.fixed, &self.live);
-        self.merged(fixed.nearest_with(embedding, count, helpers), live.nearest_with(embedding, count, helpers), count)
+        self.found(&self.search(embedding, count), embedding, model.encoder().helpers())
+    }
+
+    /// Where to search for the `count` nearest entries: the part of the search that nobody can help with.
+    pub(crate) fn search(&self, embedding: &[f32], count: usize) -> Search {
+        Search { fixed: self.fixed.search(embedding, count), live: self.live.search(embedding, count), count }
+    }
+
+    /// The entries that a search finds, as [`Self::nearest`] tells them.
+    pub(crate) fn found(&self, search: &Search, embedding: &[f32], helpers: Helpers) -> Vec<(usize, f32)> {
+        let fixed = self.fixed.found(&search.fixed, embedding, helpers);
+        self.merged(fixed, self.live.found(&search.live, embedding, helpers), search.count)
     }
 
     /// The same by comparing with every entry.

@@ -9,7 +9,7 @@
 use mynah_data::{OUT_OF_SCOPE, Slot};
 
 use crate::checkpoint::{Calibration, Checkpoint, Config, Labels};
-use crate::encoder::{Encoder, EncoderOptions, Hidden, Precision};
+use crate::encoder::{Encoder, EncoderOptions, Helpers, Hidden, Precision};
 use crate::error::Result;
 use crate::grouping::Grouping;
 use crate::heads::{AnswerSpan, Heads, embedding, softmax};
@@ -81,9 +81,29 @@ impl Model {
     ///
     /// Calls from several threads that wait for a free core are computed together; the results are the same.
     pub fn predict(&self, text: &str) -> Prediction {
+        let (encoding, rows, embedding) = self.encoded(text);
+        Prediction { embedding, ..self.read_heads(text, &encoding, &rows) }
+    }
+
+    /// The same, and what `work` makes of the text's embedding: beside the heads, by another thread, if one is free. `work` must
+    /// not ask for helpers.
+    pub(crate) fn predict_beside<T: Send>(&self, text: &str, work: impl FnOnce(&[f32]) -> T + Send) -> (Prediction, T) {
+        let (encoding, rows, embedding) = self.encoded(text);
+        let read = || self.read_heads(text, &encoding, &rows);
+        let helpers = if self.has_functions() { self.encoder.helpers() } else { Helpers::none() };
+        let (prediction, made) = helpers.join(read, || work(&embedding));
+        (Prediction { embedding, ..prediction }, made)
+    }
+
+    /// The tokens of a text, their hidden states and its embedding.
+    ///
+    /// # Shapes
+    /// the hidden states: `[tokens, dim]`
+    fn encoded(&self, text: &str) -> (Encoding, Vec<f32>, Vec<f32>) {
         let encoding = self.encode(text);
         let rows = self.grouping.run(&encoding.input_ids, |sequences| self.hidden_rows(sequences));
-        self.prediction(text, &encoding, &rows)
+        let embedding = embedding(&rows, self.dim());
+        (encoding, rows, embedding)
     }
 
     /// # Shapes
@@ -98,7 +118,10 @@ impl Model {
 
     /// Predicts several texts at once, each as [`Model::predict`] would.
     pub fn predict_batch(&self, texts: &[&str]) -> Vec<Prediction> {
-        self.map_hidden(texts, |text, encoding, rows| self.prediction(text, encoding, rows))
+        self.map_hidden(texts, |text, encoding, rows| {
+            let embedding = embedding(rows, self.dim());
+            Prediction { embedding, ..self.read_heads(text, encoding, rows) }
+        })
     }
 
     /// The embeddings of several texts, each the mean of its hidden states, L2-normalised.
@@ -246,9 +269,11 @@ impl Model {
         mapped
     }
 
+    /// What the heads say; the embedding is still to be added.
+    ///
     /// # Shapes
     /// `rows`: `[tokens, dim]`
-    fn prediction(&self, text: &str, encoding: &Encoding, rows: &[f32]) -> Prediction {
+    fn read_heads(&self, text: &str, encoding: &Encoding, rows: &[f32]) -> Prediction {
         let dim = self.dim();
         let function_logits = self.heads.function_logits(&rows[..dim]);
         let probabilities = softmax(&function_logits, self.calibration.temperature);
@@ -269,7 +294,7 @@ impl Model {
             confidence: probabilities.first().map_or(0.0, |&(_, probability)| probability),
             in_scope,
             slots: self.heads.slots(text, encoding, rows, probabilities.first().map(|(function, _)| function.as_str())),
-            embedding: embedding(rows, dim),
+            embedding: Vec::new(),
             probabilities,
             function_logits,
         }

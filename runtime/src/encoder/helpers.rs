@@ -19,9 +19,28 @@ impl<'a> Helpers<'a> {
         Self(Some(pool))
     }
 
+    /// How many threads there are, the caller among them.
+    pub fn threads(self) -> usize {
+        self.0.map_or(1, Pool::threads)
+    }
+
+    /// Does both, side by side where somebody helps; neither may ask for helpers itself.
+    pub fn join<A: Send, B: Send>(self, a: impl FnOnce() -> A + Send, b: impl FnOnce() -> B + Send) -> (A, B) {
+        let (mut a, mut b) = (Some(a), Some(b));
+        let (mut of_a, mut of_b) = (None, None);
+        let mut both: [&mut (dyn FnMut() + Send); 2] =
+            [&mut || of_a = a.take().map(|a| a()), &mut || of_b = b.take().map(|b| b())];
+        self.share(&mut both, |_, work| work());
+        match (of_a, of_b) {
+            (Some(a), Some(b)) => (a, b),
+            _ => unreachable!("every part is worked on once"),
+        }
+    }
+
     /// Does `work` once for every part, with its index.
     ///
-    /// A part should be worth ten microseconds or more. The work must not ask for helpers itself.
+    /// A part should be worth a microsecond or more right after a forward pass, and ten where helpers may sleep. The work must not
+    /// ask for helpers itself.
     pub fn share<T: Send>(self, parts: &mut [T], work: impl Fn(usize, &mut T) + Sync) {
         match self.0.filter(|_| (2..=MAX_TASKS).contains(&parts.len())) {
             Some(pool) => {
@@ -38,6 +57,18 @@ impl<'a> Helpers<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn both_of_two_are_done() {
+        let pools = [1, 2].map(|threads| Pool::start(threads).unwrap());
+        for helpers in [Helpers::none(), Helpers::of(&pools[0]), Helpers::of(&pools[1])] {
+            let words = ["a", "b"];
+            for number in 0..50 {
+                assert_eq!(helpers.join(|| number + 1, || words.concat()), (number + 1, "ab".to_owned()));
+            }
+        }
+        assert_eq!([Helpers::none(), Helpers::of(&pools[0]), Helpers::of(&pools[1])].map(Helpers::threads), [1, 1, 2]);
+    }
 
     #[test]
     fn every_part_is_worked_on_once() {

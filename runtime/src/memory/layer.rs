@@ -7,8 +7,9 @@
 
 use std::collections::HashMap;
 
+use super::openings::Openings;
 use super::prototypes::Prototypes;
-use super::sketches::Sketches;
+use super::sketches::{self, Sketches};
 use super::{EmbeddingCache, Entry, Meaning, key};
 use crate::encoder::Helpers;
 use crate::model::Model;
@@ -30,7 +31,7 @@ const fn shortlist(dim: usize) -> usize {
 }
 
 /// Entries that one task of a search compares.
-const TASK: usize = 64;
+const TASK: usize = 16;
 
 /// New texts beside an earlier layer up to which the cache on the disk is left alone: reading it takes longer.
 const FEW: usize = 64;
@@ -45,7 +46,15 @@ pub struct Layer {
     sketches: Sketches,
     exact: HashMap<String, usize>,
     prototypes: Prototypes,
+    openings: Openings,
     has_functions: bool,
+}
+
+/// A search that goes on.
+#[derive(Debug)]
+pub(super) struct Search {
+    sketches: sketches::Search,
+    count: usize,
 }
 
 /// Tells how many of the texts that have to be embedded are: done, and in all.
@@ -92,7 +101,12 @@ impl Layer {
             .collect();
         let (sketches, prototypes) = (Sketches::of(&embeddings, helpers), Prototypes::of(&entries, &embeddings));
         let has_functions = entries.iter().any(|entry| !matches!(entry.meaning, Meaning::Answer(_)));
-        Self { entries, embeddings, sketches, exact, prototypes, has_functions }
+        let openings = Openings::of(&entries);
+        Self { entries, embeddings, sketches, exact, prototypes, openings, has_functions }
+    }
+
+    pub(super) fn openings(&self) -> &Openings {
+        &self.openings
     }
 
     pub(super) fn has_functions(&self) -> bool {
@@ -135,26 +149,35 @@ impl Layer {
 
     /// The `count` nearest entries with their cosine similarities, nearest first; of equal ones the first.
     ///
-    /// Beyond a hundred entries "nearest" is among those whose sketches are, which misses one in a hundred of
-    /// the very nearest at most.
+    /// Beyond a hundred entries "nearest" is among those whose sketches are, which misses one or two in
+    /// a hundred of the very nearest.
     pub fn nearest(&self, embedding: &[f32], count: usize) -> Vec<(usize, f32)> {
-        self.nearest_with(embedding, count, Helpers::none())
-    }
-
-    pub(super) fn nearest_with(&self, embedding: &[f32], count: usize, helpers: Helpers) -> Vec<(usize, f32)> {
-        self.nearest_of(embedding, count, shortlist(embedding.len()).max(4 * count), helpers)
+        self.found(&self.search(embedding, count), embedding, Helpers::none())
     }
 
     /// The same by comparing with every entry: what [`Layer::nearest`] is measured against.
     pub fn nearest_of_all(&self, embedding: &[f32], count: usize) -> Vec<(usize, f32)> {
-        self.nearest_of(embedding, count, self.len(), Helpers::none())
+        let search = Search { sketches: self.sketches.search(embedding, self.len()), count };
+        self.found(&search, embedding, Helpers::none())
     }
 
-    fn nearest_of(&self, embedding: &[f32], count: usize, shortlist: usize, helpers: Helpers) -> Vec<(usize, f32)> {
-        if self.embeddings.dim == 0 || embedding.len() != self.embeddings.dim || count == 0 {
+    /// Where to search for the `count` nearest entries.
+    pub(super) fn search(&self, embedding: &[f32], count: usize) -> Search {
+        let shortlist = if self.fits(embedding) { shortlist(embedding.len()).max(4 * count) } else { self.len() };
+        Search { sketches: self.sketches.search(embedding, shortlist), count }
+    }
+
+    fn fits(&self, embedding: &[f32]) -> bool {
+        self.embeddings.dim > 0 && embedding.len() == self.embeddings.dim
+    }
+
+    /// The nearest entries that the search finds, nearest first; of equal ones the first.
+    pub(super) fn found(&self, search: &Search, embedding: &[f32], helpers: Helpers) -> Vec<(usize, f32)> {
+        let count = search.count;
+        if !self.fits(embedding) || count == 0 {
             return Vec::new();
         }
-        let candidates = self.sketches.candidates(embedding, shortlist, helpers);
+        let candidates = self.sketches.candidates(&search.sketches, helpers);
         let mut parts: Vec<(&[u32], Vec<f32>)> = candidates.chunks(TASK).map(|part| (part, Vec::new())).collect();
         let query = Query::of(embedding);
         helpers.share(&mut parts, |_, (part, similarities)| *similarities = self.embeddings.similarities(part, &query));

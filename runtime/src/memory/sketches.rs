@@ -22,8 +22,10 @@ use kernels::{LANES, Word};
 
 /// How many cells ahead one is asked for.
 const AHEAD: usize = 8;
-/// Rows that one task of a search looks at: many tasks for whoever is done early, few for the sake of what each costs.
+/// Rows that are looked at together where there are no cells.
 const TASK_ROWS: usize = 1024;
+/// Tasks of a search for each thread: several for whoever is done early, few because the first cells of each were not asked for.
+const TASKS: usize = 2;
 
 /// How much a bit counts is a number of so many bits: three of them find hardly more.
 const PLANES: usize = 2;
@@ -34,6 +36,14 @@ const USUAL_COUNT: f32 = 1.5;
 
 /// A query as rows are compared with it.
 type Probe = [Word<PLANES>];
+
+/// Where a search looks, and with what.
+#[derive(Debug)]
+pub(super) struct Search {
+    probe: Vec<Word<PLANES>>,
+    places: Vec<Range<usize>>,
+    count: usize,
+}
 
 /// The sketches of [`Rows`].
 #[derive(Debug, Clone, Default)]
@@ -68,17 +78,26 @@ impl Sketches {
         Self { words, centre, cells, numbers, bits: blocks }
     }
 
-    /// About `count` rows whose bits differ least from the query's in the near cells, at least half of them where there are so
-    /// many, in no order that means anything.
+    /// Where to search for `count` rows that are near a query.
     ///
     /// # Shapes
     /// `query`: `[dim]`
-    pub fn candidates(&self, query: &[f32], count: usize, helpers: Helpers) -> Vec<u32> {
+    pub fn search(&self, query: &[f32], count: usize) -> Search {
         if count >= self.cells.rows() {
-            return (0..self.cells.rows() as u32).collect();
+            return Search { probe: Vec::new(), places: Vec::new(), count };
         }
         let probe = self.probe(query);
-        let near = self.near(&probe, &self.cells.near(&probe, count), count, helpers);
+        let places = self.cells.near(&probe, count);
+        Search { probe, places, count }
+    }
+
+    /// The rows whose bits differ least from the query's in the near cells, as many as were wanted and those that differ as
+    /// little as the last of them, in no order that means anything.
+    pub fn candidates(&self, search: &Search, helpers: Helpers) -> Vec<u32> {
+        if search.count >= self.cells.rows() {
+            return (0..self.cells.rows() as u32).collect();
+        }
+        let near = self.near(&search.probe, &search.places, search.count, helpers);
         near.into_iter().map(|place| self.numbers[place as usize]).collect()
     }
 
@@ -107,13 +126,13 @@ impl Sketches {
         &self.bits[places.start / LANES * block_words..places.end.div_ceil(LANES) * block_words]
     }
 
-    /// Places of the rows whose bits differ least, about `count` and half of them at least, where there are so many.
+    /// Places of the `count` rows whose bits differ least, and of those that differ as little as the last of them.
     ///
     /// # Shapes
     /// `probe`: `[words]`
     fn near(&self, probe: &Probe, places: &[Range<usize>], count: usize, helpers: Helpers) -> Vec<u32> {
         let all: usize = places.iter().map(lanes).sum();
-        let together = (places.len() * TASK_ROWS).div_ceil(all.max(1)).max(1);
+        let together = places.len().div_ceil(if helpers.threads() > 1 { TASKS * helpers.threads() } else { 1 }).max(1);
         let mut distances = vec![0; all];
         let mut parts = Vec::with_capacity(places.len().div_ceil(together));
         let mut rest = distances.as_mut_slice();
@@ -123,9 +142,11 @@ impl Sketches {
             parts.push((places, part));
         }
         helpers.share(&mut parts, |_, (places, distances)| {
+            // Cells lie here and there; no processor sees the next one coming. The page of each takes longest to find.
+            places.iter().for_each(|places| kernels::ask_for_page(self.bits(places)));
+            places.iter().take(AHEAD).for_each(|places| kernels::ask_for(self.bits(places)));
             let mut rest = &mut **distances;
             for (at, here) in places.iter().enumerate() {
-                // Cells lie here and there; no processor sees the next one coming.
                 if let Some(ahead) = places.get(at + AHEAD) {
                     kernels::ask_for(self.bits(ahead));
                 }
@@ -136,9 +157,7 @@ impl Sketches {
                 distances[here.len()..].fill(((self.words * 64) as u16).saturating_mul(MOST_COUNT));
             }
         });
-        let near = placed(places, &distances, kernels::limit(&distances, count), count);
-        // Or those that were counted were not like the others.
-        if near.len() < count.div_ceil(2) { placed(places, &distances, u16::MAX, all) } else { near }
+        placed(places, &distances, kernels::limit(&distances, count), count)
     }
 }
 
@@ -147,7 +166,7 @@ fn lanes(places: &Range<usize>) -> usize {
     places.len().next_multiple_of(LANES)
 }
 
-/// The places within a distance, of one range after the other; `count` or so.
+/// The places within a distance, of one range after the other; of `count` or a few more.
 fn placed(places: &[Range<usize>], distances: &[u16], limit: u16, count: usize) -> Vec<u32> {
     let mut near = Vec::with_capacity(2 * count);
     kernels::pick(distances, limit, &mut near);
@@ -234,12 +253,12 @@ mod tests {
             let query: Vec<f32> = (0..dim).map(|_| next()).collect();
             let rows = Rows::from_embeddings(&embeddings, dim);
             let sketches = Sketches::of(&rows, Helpers::none());
-            let candidates = sketches.candidates(&query, count, Helpers::none());
+            let candidates = sketches.candidates(&sketches.search(&query, count), Helpers::none());
             let distance = |number: u32| distance(&sketches, &rows, number as usize, &query);
             let farthest = candidates.iter().map(|number| distance(*number)).max();
             let expected: Vec<u32> = (0..len as u32).filter(|number| Some(distance(*number)) <= farthest).collect();
             prop_assert_eq!(&candidates, &expected);
-            prop_assert!(candidates.len() >= count.div_ceil(2).min(len));
+            prop_assert!(candidates.len() >= count.min(len));
             let nearer = candidates.iter().filter(|number| Some(distance(**number)) < farthest).count();
             prop_assert!(count >= len || nearer < count);
         }
@@ -255,12 +274,12 @@ mod tests {
         let sketches = Sketches::of(&rows, Helpers::none());
         for count in [1, 50, 200, len / 2, len - 1] {
             let query: Vec<f32> = (0..DIM).map(|_| next()).collect();
-            let candidates = sketches.candidates(&query, count, Helpers::none());
+            let candidates = sketches.candidates(&sketches.search(&query, count), Helpers::none());
             let distance = |number: u32| distance(&sketches, &rows, number as usize, &query);
             let farthest = candidates.iter().map(|number| distance(*number)).max();
             let expected: Vec<u32> = (0..len as u32).filter(|number| Some(distance(*number)) <= farthest).collect();
             assert_eq!(candidates, expected);
-            assert!((count.div_ceil(2)..=2 * count + 30).contains(&candidates.len()), "{count}: {}", candidates.len());
+            assert!((count..=2 * count + 30).contains(&candidates.len()), "{count}: {}", candidates.len());
         }
     }
 
@@ -292,8 +311,8 @@ mod tests {
             let similarities = rows.similarities(&every, &Query::of(&query));
             let nearest =
                 (0..len as u32).max_by(|a, b| similarities[*a as usize].total_cmp(&similarities[*b as usize]));
-            let candidates = sketches.candidates(&query, COUNT, Helpers::none());
-            assert!((COUNT / 2..4 * COUNT).contains(&candidates.len()), "{}", candidates.len());
+            let candidates = sketches.candidates(&sketches.search(&query, COUNT), Helpers::none());
+            assert!((COUNT..4 * COUNT).contains(&candidates.len()), "{}", candidates.len());
             let all: std::collections::HashSet<u32> =
                 candidates.iter().copied().filter(|one| (*one as usize) < len).collect();
             assert_eq!(all.len(), candidates.len(), "each once");
@@ -302,8 +321,8 @@ mod tests {
         assert!(found >= 49, "{found} of 50");
         let query = near(3);
         for count in [1, 20_000, len - 1, len, len + 1] {
-            let found = sketches.candidates(&query, count, Helpers::none()).len();
-            assert!((count.div_ceil(2).min(len)..=len).contains(&found), "{count}: {found}");
+            let found = sketches.candidates(&sketches.search(&query, count), Helpers::none()).len();
+            assert!((count.min(len)..=len).contains(&found), "{count}: {found}");
         }
     }
 
@@ -311,6 +330,6 @@ mod tests {
     fn rows_that_are_all_alike_are_found_too() {
         let rows = Rows::from_embeddings(&[0.6, 0.8].repeat(33_000), 2);
         let sketches = Sketches::of(&rows, Helpers::none());
-        assert!(sketches.candidates(&[0.6, 0.8], 10, Helpers::none()).len() >= 10);
+        assert!(sketches.candidates(&sketches.search(&[0.6, 0.8], 10), Helpers::none()).len() >= 10);
     }
 }

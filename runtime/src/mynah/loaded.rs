@@ -13,7 +13,7 @@ use crate::decision::{Decision, Evidence, Label, Neighbour, Prototype, Threshold
 use crate::extract::Text;
 use crate::functions::{Draft, Parameter, Tool, Toolbox};
 use crate::knowledge::{Found, Knowledge, PassageAnswer, READ_PASSAGES, ReadingThresholds, read};
-use crate::memory::{Entry, Meaning, Memory};
+use crate::memory::{Entry, Meaning, Memory, Search, head};
 use crate::model::{Model, Prediction};
 use crate::normalise::{Normalised, is_recognisable};
 use crate::settings::RuntimeSettings;
@@ -128,8 +128,26 @@ impl Loaded {
         self.model.labels().function_id(function).is_some() || self.memory.fixed().has_function(function)
     }
 
+    /// What a text means.
+    pub fn understand(&self, text: &str) -> Understanding<'_> {
+        let search = |embedding: &[f32]| self.memory.search(embedding, self.neighbours_asked());
+        let (prediction, search) = self.model.predict_beside(head(text), search);
+        self.weigh(text, prediction, search)
+    }
+
+    /// What a text means that was predicted already.
+    pub fn understand_predicted(&self, text: &str, prediction: Prediction) -> Understanding<'_> {
+        let search = self.memory.search(&prediction.embedding, self.neighbours_asked());
+        self.weigh(text, prediction, search)
+    }
+
+    fn neighbours_asked(&self) -> usize {
+        // Of those of all functions many may not be offered.
+        if self.offer.is_some() { OFFERED_NEIGHBOURS } else { NEIGHBOURS }
+    }
+
     /// Weighs everything that is known about a text.
-    pub fn understand(&self, text: &str, prediction: Prediction) -> Understanding<'_> {
+    fn weigh(&self, text: &str, prediction: Prediction, search: Search) -> Understanding<'_> {
         let neighbour = |entry: usize, similarity: f32| {
             let Entry { meaning, .. } = self.memory.entry(entry)?;
             let label = match meaning {
@@ -144,11 +162,9 @@ impl Loaded {
         let offer = self.offer.as_deref();
         let may = |one: &Neighbour| offer.is_none_or(|offer| offer.has_label(&one.label));
         let exact = self.remembers.then(|| self.memory.exact(text)).flatten().and_then(|entry| neighbour(entry, 1.0));
-        // Of those of all functions many may not be offered.
-        let asked = if offer.is_some() { OFFERED_NEIGHBOURS } else { NEIGHBOURS };
         let nearest = self
             .memory
-            .nearest_with(&self.model, &prediction.embedding, asked)
+            .found(&search, &prediction.embedding, self.model.encoder().helpers())
             .into_iter()
             .filter_map(|(entry, similarity)| neighbour(entry, similarity))
             .filter(may)

@@ -2,11 +2,10 @@
 
 use serde::Serialize;
 
-use super::{Loaded, Mynah};
+use super::{Loaded, Mynah, Understanding};
 use crate::decision::Decision;
 use crate::functions::Argument;
 use crate::memory::head;
-use crate::model::Prediction;
 
 /// What a text was understood as.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -29,8 +28,7 @@ impl Mynah {
     /// Understands one text.
     pub fn predict(&self, text: &str) -> Understood {
         let loaded = self.loaded();
-        let prediction = loaded.model.predict(head(text));
-        self.understood(&loaded, text, prediction)
+        self.understood(&loaded, text, loaded.understand(text))
     }
 
     /// Understands several texts, each as [`Mynah::predict`] would, all by the same version.
@@ -38,11 +36,13 @@ impl Mynah {
         let loaded = self.loaded();
         let heads: Vec<&str> = texts.iter().map(|text| head(text)).collect();
         let predictions = loaded.model.predict_batch(&heads);
-        texts.iter().zip(predictions).map(|(text, prediction)| self.understood(&loaded, text, prediction)).collect()
+        let understood = |(text, prediction): (&&str, _)| {
+            self.understood(&loaded, text, loaded.understand_predicted(text, prediction))
+        };
+        texts.iter().zip(predictions).map(understood).collect()
     }
 
-    fn understood(&self, loaded: &Loaded, text: &str, prediction: Prediction) -> Understood {
-        let understanding = loaded.understand(text, prediction);
+    fn understood(&self, loaded: &Loaded, text: &str, understanding: Understanding) -> Understood {
         let (function, confidence) = match &understanding.decision {
             Decision::Call { function, confidence, .. } => (Some(function.clone()), *confidence),
             Decision::Answer { confidence, .. }

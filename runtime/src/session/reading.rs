@@ -58,8 +58,8 @@ impl Mynah {
         let mut texts = vec![text];
         texts.extend((!said.is_empty()).then_some(said));
         let mut predictions = loaded.model.predict_batch(&texts).into_iter();
-        let understanding = loaded.understand(text, predictions.next().unwrap_or_default());
-        let reply = predictions.next().map(|prediction| loaded.understand(said, prediction));
+        let understanding = loaded.understand_predicted(text, predictions.next().unwrap_or_default());
+        let reply = predictions.next().map(|prediction| loaded.understand_predicted(said, prediction));
         read(&loaded, before, text, &understanding, reply.as_ref(), &self.now())
     }
 }

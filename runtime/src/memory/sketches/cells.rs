@@ -93,6 +93,8 @@ impl Cells {
         }
         let wanted = SEARCHED.max(self.rows / SEARCHED_OF).max(4 * count).min(self.rows);
         let mut distances = vec![0; self.centres.len() / probe.len()];
+        // One word a page.
+        self.centres.chunks(512).for_each(kernels::ask_for_page);
         kernels::compare(&self.centres, probe, &mut distances);
         let distances = &distances[..self.places.len()];
         let limit = kernels::limit(distances, (wanted * self.places.len()).div_ceil(self.rows));

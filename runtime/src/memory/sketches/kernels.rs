@@ -48,9 +48,10 @@ fn has_avx512() -> bool {
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use std::arch::x86_64::{
-        __m512i, _mm_cvtsi32_si128, _mm_storeu_si128, _mm512_add_epi64, _mm512_and_si512, _mm512_cvtepi64_epi16,
-        _mm512_loadu_si512, _mm512_mask_cmple_epu16_mask, _mm512_maskz_loadu_epi16, _mm512_popcnt_epi64,
-        _mm512_set1_epi16, _mm512_set1_epi64, _mm512_setzero_si512, _mm512_sll_epi64, _mm512_xor_si512,
+        __m512i, _mm_cvtsi32_si128, _mm_storeu_si128, _mm512_add_epi64, _mm512_and_si512, _mm512_cmple_epu16_mask,
+        _mm512_cvtepi64_epi16, _mm512_loadu_si512, _mm512_mask_cmple_epu16_mask, _mm512_maskz_loadu_epi16,
+        _mm512_popcnt_epi64, _mm512_set1_epi16, _mm512_set1_epi64, _mm512_setzero_si512, _mm512_sll_epi64,
+        _mm512_xor_si512,
     };
 
     use super::{LANES, Word};
@@ -88,10 +89,23 @@ mod avx512 {
         unsafe { _mm_storeu_si128(distances.as_mut_ptr().cast(), _mm512_cvtepi64_epi16(bits)) };
     }
 
+    /// Distances of a register.
+    const GROUP: usize = 32;
+
+    #[target_feature(enable = "avx512f,avx512bw")]
+    pub fn within(distances: &[u16], limit: u16) -> usize {
+        let limits = _mm512_set1_epi16(limit.cast_signed());
+        let (groups, rest) = distances.as_chunks::<GROUP>();
+        let within = groups.iter().map(|group| {
+            // SAFETY: 32 distances are the 64 bytes of a register.
+            let group = unsafe { _mm512_loadu_si512(group.as_ptr().cast()) };
+            _mm512_cmple_epu16_mask(group, limits).count_ones() as usize
+        });
+        within.sum::<usize>() + rest.iter().filter(|distance| **distance <= limit).count()
+    }
+
     #[target_feature(enable = "avx512f,avx512bw")]
     pub fn pick(distances: &[u16], limit: u16, near: &mut Vec<u32>) {
-        /// Distances of a register.
-        const GROUP: usize = 32;
         let limits = _mm512_set1_epi16(limit.cast_signed());
         for (group, first) in distances.chunks(GROUP).zip((0..).step_by(GROUP)) {
             let valid = u32::MAX >> (GROUP - group.len());
@@ -153,6 +167,11 @@ fn differing_bits<const PLANES: usize>(block: &[[u64; LANES]], query: &[Word<PLA
     distances.iter_mut().zip(sums).for_each(|(distance, sum)| *distance = sum as u16);
 }
 
+/// Asks for where words begin, of which many others will be read before.
+pub(super) fn ask_for_page(words: &[u64]) {
+    ask_for(words.get(..1).unwrap_or_default());
+}
+
 /// Asks for words that will be read soon, as far as they are few.
 pub(super) fn ask_for(words: &[u64]) {
     /// What is asked for too early is gone again.
@@ -167,23 +186,26 @@ pub(super) fn ask_for(words: &[u64]) {
     let _ = words;
 }
 
-/// The distance within which `count` are, and no fewer but for chance: of many distances only some are counted.
+/// The least distance within which `count` are; the greatest of all where there are fewer.
 pub(super) fn limit(distances: &[u16], count: usize) -> u16 {
-    /// Neighbours count apart, so that none waits for the one before.
-    const COUNTERS: usize = 4;
-    const MANY: usize = 2048;
-    let step = (distances.len() / MANY).clamp(1, 8);
-    let most = distances.iter().fold(0, |most, distance| most.max(*distance));
-    let mut counts = vec![[0_u32; COUNTERS]; usize::from(most) + 1];
-    for (at, distance) in distances.iter().step_by(step).enumerate() {
-        counts[usize::from(*distance)][at % COUNTERS] += 1;
+    let (mut least, mut most) = (0, distances.iter().fold(0, |most, distance| most.max(*distance)));
+    while least < most {
+        let middle = least + (most - least) / 2;
+        if within(distances, middle) < count { least = middle + 1 } else { most = middle }
     }
-    let mut within = 0;
-    let limit = counts.iter().position(|counts| {
-        within += counts.iter().sum::<u32>() as usize;
-        within * step >= count
-    });
-    limit.map_or(most, |limit| limit as u16)
+    most
+}
+
+/// How many distances are within the limit.
+fn within(distances: &[u16], limit: u16) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if has_avx512() {
+        // SAFETY: the processor has what the function is compiled for.
+        return unsafe { avx512::within(distances, limit) };
+    }
+    // A sum as wide as the distances, so that as many of them are counted at once as can be compared at once.
+    let counted = |distances: &[u16]| distances.iter().map(|distance| u16::from(*distance <= limit)).sum::<u16>();
+    distances.chunks(usize::from(u16::MAX)).map(|distances| usize::from(counted(distances))).sum()
 }
 
 /// Adds which distances are within the limit.

@@ -170,7 +170,7 @@ impl Turn<'_> {
     pub(super) fn corrected(&self, last: &LastCall, rest: &str) -> Option<Outcome> {
         let rest = self.part(rest)?;
         // "no, set a timer for ten minutes" says it all: a call of its own, and no verdict on the words before.
-        let alone = self.loaded.understand(rest, self.loaded.model.predict(rest));
+        let alone = self.loaded.understand(rest);
         let is_whole = Text::new(rest).word_count() > MAX_FRAGMENT_WORDS;
         if is_whole && matches!(alone.decision, Decision::Call { .. }) {
             return None;

@@ -2,8 +2,9 @@
 //!
 //! A turn is cut at conjunctions and punctuation only where every part is understood as a call by itself, surely, and the whole
 //! is not better as one: what a single argument says ("play rock and roll", "remind me to buy milk and call mum") is never cut.
-//! A turn without a conjunction costs nothing, nor does one that something before it decides; the parts of the others are
-//! predicted in one batch.
+//! A turn without a conjunction costs nothing, nor does one that something before it decides, or one of which nothing after a
+//! conjunction may be a wish by its first words; of the others what follows the conjunctions is predicted first, and mostly
+//! settles it.
 //!
 //! Invariant: the parts are stretches of the turn's text in its order, and the slots of their calls count through that text.
 
@@ -12,7 +13,7 @@ use super::Turn;
 use super::linked::offset;
 use crate::decision::{Decider, Decision};
 use crate::functions::{Argument, Draft};
-use crate::memory::{Meaning, head};
+use crate::memory::{head, opening_word};
 use crate::mynah::{Mynah, Understanding};
 use crate::normalise::is_recognisable;
 
@@ -67,7 +68,7 @@ type Place<'a> = (&'a str, usize, usize);
 impl<'t> Turn<'t> {
     /// What is understood of the text as one.
     pub(super) fn understand(&self) -> Understanding<'t> {
-        self.loaded.understand(self.text, self.loaded.model.predict(head(self.text)))
+        self.loaded.understand(self.text)
     }
 
     /// The calls of a turn that asks for several, in order; `None` when it is one wish.
@@ -76,17 +77,14 @@ impl<'t> Turn<'t> {
         if whole.evidence.exact.is_some() || !self.loaded.knows_functions() {
             return None;
         }
-        let (places, breaks) = places(head(self.text))?;
-        let texts: Vec<&str> = places.iter().map(|(text, ..)| *text).collect();
-        let parts: Vec<Part<'_>> = places
-            .into_iter()
-            .zip(self.loaded.model.predict_batch(&texts))
-            .map(|((text, first, last), prediction)| {
-                let understanding = self.loaded.understand(text, prediction);
-                Part { text, first, last, understanding }
-            })
-            .filter(|part| self.is_sure(part))
-            .collect();
+        let text = head(self.text);
+        let (places, breaks) = places(text, |from, piece| self.may_follow(from, piece, whole))?;
+        let (first, later): (Vec<Place<'_>>, Vec<Place<'_>>) =
+            places.into_iter().partition(|(_, first, _)| *first == 0);
+        let mut parts = self.sure(later);
+        let is_followed = |last: usize| parts.iter().any(|part| part.first == last + 1);
+        let first = first.into_iter().filter(|(_, _, last)| is_followed(*last)).collect();
+        parts.extend(self.sure(first));
         // The most parts first.
         let mut cuts: Vec<u32> = (1..1_u32 << breaks).collect();
         cuts.sort_by_key(|cut| std::cmp::Reverse(cut.count_ones()));
@@ -109,6 +107,30 @@ impl<'t> Turn<'t> {
         }
         self.share(&mut drafts);
         are_different(&drafts).then_some(drafts)
+    }
+
+    /// Whether the text from a piece on may begin with a wish by itself: whatever [`Self::belongs_together`] asks of the words
+    /// alone, and for the same wish again that the whole is understood as one.
+    fn may_follow(&self, from: &str, piece: &str, whole: &Understanding) -> bool {
+        let opens = |word: String| {
+            let named = || self.loaded.function_names().iter().any(|function| is_verb_of(function, &word));
+            self.loaded.memory.opens_any(&word) || named()
+        };
+        !points_back(piece) && (function_of(&whole.decision).is_some() || opening_word(from).is_some_and(opens))
+    }
+
+    /// Those of the places that are surely a call by themselves.
+    fn sure<'a>(&self, places: Vec<Place<'a>>) -> Vec<Part<'a>>
+    where
+        't: 'a,
+    {
+        let texts: Vec<&str> = places.iter().map(|(text, ..)| *text).collect();
+        let predictions = self.loaded.model.predict_batch(&texts);
+        let parts = places.into_iter().zip(predictions).map(|((text, first, last), prediction)| {
+            let understanding = self.loaded.understand_predicted(text, prediction);
+            Part { text, first, last, understanding }
+        });
+        parts.filter(|part| self.is_sure(part)).collect()
     }
 
     fn is_sure(&self, part: &Part<'_>) -> bool {
@@ -164,14 +186,7 @@ impl<'t> Turn<'t> {
 
     /// Whether words begin as an example of the function does, or with the verb of its name.
     fn opens(&self, function: &str, text: &str) -> bool {
-        let Some(first) = first_word(text) else { return false };
-        let verb = function.split(['_', '-']).next().is_some_and(|verb| verb.eq_ignore_ascii_case(&first));
-        let entries = self.loaded.memory.live().entries().iter().chain(self.loaded.memory.fixed().entries());
-        let same =
-            |entry: &crate::memory::Entry| matches!(&entry.meaning, Meaning::Function { name, .. } if name == function);
-        verb || entries
-            .filter(|entry| same(entry))
-            .any(|entry| first_word(&entry.text).as_deref() == Some(first.as_str()))
+        opening_word(text).is_some_and(|word| is_verb_of(function, &word) || self.loaded.memory.opens(function, &word))
     }
 
     /// What one part says of a function counts for the next of the same function where that says nothing.
@@ -194,10 +209,19 @@ impl<'t> Turn<'t> {
 }
 
 fn function<'p>(part: &'p Part<'_>) -> Option<&'p str> {
-    match &part.understanding.decision {
+    function_of(&part.understanding.decision)
+}
+
+fn function_of(decision: &Decision) -> Option<&str> {
+    match decision {
         Decision::Call { function, .. } => Some(function),
         _ => None,
     }
+}
+
+/// Whether the name of a function begins with a word: `play_music` with "play".
+fn is_verb_of(function: &str, word: &str) -> bool {
+    function.split(['_', '-']).next().is_some_and(|verb| verb.eq_ignore_ascii_case(word))
 }
 
 /// The parts between the breaks that are cut at, bit by bit; `None` when one of them is no call by itself.
@@ -241,23 +265,19 @@ fn points_back(text: &str) -> bool {
     words.take(3).any(|word| POINTERS.iter().any(|pointer| word.eq_ignore_ascii_case(pointer)))
 }
 
-fn first_word(text: &str) -> Option<String> {
-    const SMALL: [&str; 13] =
-        ["please", "can", "could", "you", "would", "also", "then", "the", "a", "and", "just", "i", "to"];
-    let words = text
-        .split(|c: char| !(c.is_alphanumeric() || c == '\''))
-        .map(str::to_lowercase)
-        .filter(|word| !word.is_empty());
-    words.into_iter().find(|word| !SMALL.contains(&word.as_str()))
-}
-
-/// The parts that a text may be cut into, and at how many breaks; `None` when it is one.
-fn places(text: &str) -> Option<(Vec<Place<'_>>, usize)> {
+/// The parts that a text may be cut into, and at how many breaks; `None` when it is one. `may_begin` tells of the text from a
+/// piece on, and of that piece, whether a part may begin with it.
+fn places(text: &str, may_begin: impl Fn(&str, &str) -> bool) -> Option<(Vec<Place<'_>>, usize)> {
     let pieces = pieces(text);
     let end = pieces.len().checked_sub(1).filter(|breaks| *breaks > 0)?;
+    let begins: Vec<bool> = pieces
+        .iter()
+        .enumerate()
+        .map(|(at, (start, end))| at == 0 || may_begin(&text[*start..], &text[*start..*end]))
+        .collect();
     let mut places = Vec::new();
-    for first in 0..=end {
-        for last in first..=end {
+    for first in (0..=end).filter(|first| begins[*first]) {
+        for last in (first..=end).filter(|last| *last == end || begins[*last + 1]) {
             let part = &text[pieces[first].0..pieces[last].1];
             if (first, last) != (0, end) && part.split_whitespace().nth(MIN_PART_WORDS - 1).is_some() {
                 places.push((part, first, last));
@@ -314,10 +334,15 @@ mod tests {
     #[test]
     fn a_text_is_cut_only_where_every_part_could_be_a_wish() {
         let texts = |text| {
-            places(text).map(|(places, breaks)| (places.into_iter().map(|(text, ..)| text).collect::<Vec<_>>(), breaks))
+            let begins = |_: &str, piece: &str| !points_back(piece);
+            places(text, begins)
+                .map(|(places, breaks)| (places.into_iter().map(|(text, ..)| text).collect::<Vec<_>>(), breaks))
         };
         assert_eq!(texts("lights off and play music"), Some((vec!["lights off", "play music"], 1)));
         assert_eq!(texts("lights off"), None);
+        assert_eq!(texts("find that song and play it"), None, "no part begins after the break");
+        let rest = vec!["find a song and play it,", "wake me"];
+        assert_eq!(texts("find a song and play it, wake me"), Some((rest, 2)));
         assert_eq!(texts("wake me at seven, please"), None, "the last part is one word");
         assert_eq!(texts(""), None);
     }
