@@ -66,7 +66,7 @@ impl Entry {
     }
 }
 
-/// A search of a memory that goes on.
+/// A search of a memory that has begun.
 #[derive(Debug)]
 pub(crate) struct Search {
     fixed: layer::Search,
@@ -144,23 +144,24 @@ impl Memory {
 
     /// The `count` nearest entries with their cosine similarities, nearest first; see [`Layer::nearest`].
     pub fn nearest(&self, embedding: &[f32], count: usize) -> Vec<(usize, f32)> {
-        self.found(&self.search(embedding, count), embedding, Helpers::none())
+        self.found(self.search(embedding, count, false), embedding, Helpers::none())
     }
 
     /// The same, shared out among the threads of the model whose embedding it is.
     pub fn nearest_with(&self, model: &Model, embedding: &[f32], count: usize) -> Vec<(usize, f32)> {
-        self.found(&self.search(embedding, count), embedding, model.encoder().helpers())
+        self.found(self.search(embedding, count, false), embedding, model.encoder().helpers())
     }
 
-    /// Where to search for the `count` nearest entries: the part of the search that nobody can help with.
-    pub(crate) fn search(&self, embedding: &[f32], count: usize) -> Search {
-        Search { fixed: self.fixed.search(embedding, count), live: self.live.search(embedding, count), count }
+    /// Begins a search for the `count` nearest entries: what nobody can help with, and with `head_start` some more.
+    pub(crate) fn search(&self, embedding: &[f32], count: usize, head_start: bool) -> Search {
+        let fixed = self.fixed.search(embedding, count, head_start);
+        Search { fixed, live: self.live.search(embedding, count, head_start), count }
     }
 
     /// The entries that a search finds, as [`Self::nearest`] tells them.
-    pub(crate) fn found(&self, search: &Search, embedding: &[f32], helpers: Helpers) -> Vec<(usize, f32)> {
-        let fixed = self.fixed.found(&search.fixed, embedding, helpers);
-        self.merged(fixed, self.live.found(&search.live, embedding, helpers), search.count)
+    pub(crate) fn found(&self, search: Search, embedding: &[f32], helpers: Helpers) -> Vec<(usize, f32)> {
+        let fixed = self.fixed.found(search.fixed, embedding, helpers);
+        self.merged(fixed, self.live.found(search.live, embedding, helpers), search.count)
     }
 
     /// The same by comparing with every entry.

@@ -50,7 +50,7 @@ pub struct Layer {
     has_functions: bool,
 }
 
-/// A search that goes on.
+/// A search that has begun.
 #[derive(Debug)]
 pub(super) struct Search {
     sketches: sketches::Search,
@@ -152,19 +152,19 @@ impl Layer {
     /// Beyond a hundred entries "nearest" is among those whose sketches are, which misses one or two in
     /// a hundred of the very nearest.
     pub fn nearest(&self, embedding: &[f32], count: usize) -> Vec<(usize, f32)> {
-        self.found(&self.search(embedding, count), embedding, Helpers::none())
+        self.found(self.search(embedding, count, false), embedding, Helpers::none())
     }
 
     /// The same by comparing with every entry: what [`Layer::nearest`] is measured against.
     pub fn nearest_of_all(&self, embedding: &[f32], count: usize) -> Vec<(usize, f32)> {
-        let search = Search { sketches: self.sketches.search(embedding, self.len()), count };
-        self.found(&search, embedding, Helpers::none())
+        let search = Search { sketches: self.sketches.search(embedding, self.len(), false), count };
+        self.found(search, embedding, Helpers::none())
     }
 
-    /// Where to search for the `count` nearest entries.
-    pub(super) fn search(&self, embedding: &[f32], count: usize) -> Search {
+    /// Begins a search for the `count` nearest entries.
+    pub(super) fn search(&self, embedding: &[f32], count: usize, head_start: bool) -> Search {
         let shortlist = if self.fits(embedding) { shortlist(embedding.len()).max(4 * count) } else { self.len() };
-        Search { sketches: self.sketches.search(embedding, shortlist), count }
+        Search { sketches: self.sketches.search(embedding, shortlist, head_start), count }
     }
 
     fn fits(&self, embedding: &[f32]) -> bool {
@@ -172,12 +172,12 @@ impl Layer {
     }
 
     /// The nearest entries that the search finds, nearest first; of equal ones the first.
-    pub(super) fn found(&self, search: &Search, embedding: &[f32], helpers: Helpers) -> Vec<(usize, f32)> {
+    pub(super) fn found(&self, search: Search, embedding: &[f32], helpers: Helpers) -> Vec<(usize, f32)> {
         let count = search.count;
         if !self.fits(embedding) || count == 0 {
             return Vec::new();
         }
-        let candidates = self.sketches.candidates(&search.sketches, helpers);
+        let candidates = self.sketches.candidates(search.sketches, helpers);
         let mut parts: Vec<(&[u32], Vec<f32>)> = candidates.chunks(TASK).map(|part| (part, Vec::new())).collect();
         let query = Query::of(embedding);
         helpers.share(&mut parts, |_, (part, similarities)| *similarities = self.embeddings.similarities(part, &query));

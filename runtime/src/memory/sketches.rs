@@ -26,6 +26,8 @@ const AHEAD: usize = 8;
 const TASK_ROWS: usize = 1024;
 /// Tasks of a search for each thread: several for whoever is done early, few because the first cells of each were not asked for.
 const TASKS: usize = 2;
+/// A search with a head start looks at one in so many of its cells: choosing them and that takes as long as the heads.
+const HEAD_START: usize = 4;
 
 /// How much a bit counts is a number of so many bits: three of them find hardly more.
 const PLANES: usize = 2;
@@ -37,11 +39,16 @@ const USUAL_COUNT: f32 = 1.5;
 /// A query as rows are compared with it.
 type Probe = [Word<PLANES>];
 
-/// Where a search looks, and with what.
-#[derive(Debug)]
+/// A search that has begun: with what it looks, where, and what it knows already.
+#[derive(Debug, Default)]
 pub(super) struct Search {
     probe: Vec<Word<PLANES>>,
     places: Vec<Range<usize>>,
+    /// # Shapes
+    /// `[lanes of the places]`
+    distances: Vec<u16>,
+    /// How many of the places have their distances.
+    compared: usize,
     count: usize,
 }
 
@@ -78,27 +85,64 @@ impl Sketches {
         Self { words, centre, cells, numbers, bits: blocks }
     }
 
-    /// Where to search for `count` rows that are near a query.
+    /// Begins a search for `count` rows that are near a query: chooses where to look and, with `head_start`, looks at some of
+    /// it, for the time in which nobody can help.
     ///
     /// # Shapes
     /// `query`: `[dim]`
-    pub fn search(&self, query: &[f32], count: usize) -> Search {
+    pub fn search(&self, query: &[f32], count: usize, head_start: bool) -> Search {
         if count >= self.cells.rows() {
-            return Search { probe: Vec::new(), places: Vec::new(), count };
+            return Search { count, ..Search::default() };
         }
         let probe = self.probe(query);
         let places = self.cells.near(&probe, count);
-        Search { probe, places, count }
+        let mut distances = vec![0; places.iter().map(lanes).sum()];
+        let compared = if head_start { places.len() / HEAD_START } else { 0 };
+        let (first, _) = distances.split_at_mut(places[..compared].iter().map(lanes).sum());
+        self.compare(&probe, &places[..compared], first);
+        Search { probe, places, distances, compared, count }
     }
 
     /// The rows whose bits differ least from the query's in the near cells, as many as were wanted and those that differ as
     /// little as the last of them, in no order that means anything.
-    pub fn candidates(&self, search: &Search, helpers: Helpers) -> Vec<u32> {
-        if search.count >= self.cells.rows() {
+    pub fn candidates(&self, search: Search, helpers: Helpers) -> Vec<u32> {
+        let Search { probe, places, mut distances, compared, count } = search;
+        if count >= self.cells.rows() {
             return (0..self.cells.rows() as u32).collect();
         }
-        let near = self.near(&search.probe, &search.places, search.count, helpers);
+        let (_, mut rest) = distances.split_at_mut(places[..compared].iter().map(lanes).sum());
+        let left = &places[compared..];
+        let tasks = if helpers.threads() > 1 { TASKS * helpers.threads() } else { 1 };
+        let mut parts = Vec::with_capacity(tasks);
+        for places in left.chunks(left.len().div_ceil(tasks).max(1)) {
+            let part;
+            (part, rest) = rest.split_at_mut(places.iter().map(lanes).sum());
+            parts.push((places, part));
+        }
+        helpers.share(&mut parts, |_, (places, distances)| self.compare(&probe, places, distances));
+        let near = placed(&places, &distances, kernels::limit(&distances, count), count);
         near.into_iter().map(|place| self.numbers[place as usize]).collect()
+    }
+
+    /// How far the rows at some places are from the query.
+    ///
+    /// # Shapes
+    /// `probe`: `[words]`, `distances`: `[lanes of the places]`
+    fn compare(&self, probe: &Probe, places: &[Range<usize>], distances: &mut [u16]) {
+        // Cells lie here and there; no processor sees the next one coming. The page of each takes longest to find.
+        places.iter().for_each(|places| kernels::ask_for_page(self.bits(places)));
+        places.iter().take(AHEAD).for_each(|places| kernels::ask_for(self.bits(places)));
+        let mut rest = distances;
+        for (at, here) in places.iter().enumerate() {
+            if let Some(ahead) = places.get(at + AHEAD) {
+                kernels::ask_for(self.bits(ahead));
+            }
+            let distances;
+            (distances, rest) = rest.split_at_mut(lanes(here));
+            kernels::compare(self.bits(here), probe, distances);
+            // The last block may be filled up with rows that are none.
+            distances[here.len()..].fill(((self.words * 64) as u16).saturating_mul(MOST_COUNT));
+        }
     }
 
     fn probe(&self, query: &[f32]) -> Vec<Word<PLANES>> {
@@ -124,40 +168,6 @@ impl Sketches {
     fn bits(&self, places: &Range<usize>) -> &[u64] {
         let block_words = self.words * LANES;
         &self.bits[places.start / LANES * block_words..places.end.div_ceil(LANES) * block_words]
-    }
-
-    /// Places of the `count` rows whose bits differ least, and of those that differ as little as the last of them.
-    ///
-    /// # Shapes
-    /// `probe`: `[words]`
-    fn near(&self, probe: &Probe, places: &[Range<usize>], count: usize, helpers: Helpers) -> Vec<u32> {
-        let all: usize = places.iter().map(lanes).sum();
-        let together = places.len().div_ceil(if helpers.threads() > 1 { TASKS * helpers.threads() } else { 1 }).max(1);
-        let mut distances = vec![0; all];
-        let mut parts = Vec::with_capacity(places.len().div_ceil(together));
-        let mut rest = distances.as_mut_slice();
-        for places in places.chunks(together) {
-            let part;
-            (part, rest) = rest.split_at_mut(places.iter().map(lanes).sum());
-            parts.push((places, part));
-        }
-        helpers.share(&mut parts, |_, (places, distances)| {
-            // Cells lie here and there; no processor sees the next one coming. The page of each takes longest to find.
-            places.iter().for_each(|places| kernels::ask_for_page(self.bits(places)));
-            places.iter().take(AHEAD).for_each(|places| kernels::ask_for(self.bits(places)));
-            let mut rest = &mut **distances;
-            for (at, here) in places.iter().enumerate() {
-                if let Some(ahead) = places.get(at + AHEAD) {
-                    kernels::ask_for(self.bits(ahead));
-                }
-                let distances;
-                (distances, rest) = rest.split_at_mut(lanes(here));
-                kernels::compare(self.bits(here), probe, distances);
-                // The last block may be filled up with rows that are none.
-                distances[here.len()..].fill(((self.words * 64) as u16).saturating_mul(MOST_COUNT));
-            }
-        });
-        placed(places, &distances, kernels::limit(&distances, count), count)
     }
 }
 
@@ -253,7 +263,7 @@ mod tests {
             let query: Vec<f32> = (0..dim).map(|_| next()).collect();
             let rows = Rows::from_embeddings(&embeddings, dim);
             let sketches = Sketches::of(&rows, Helpers::none());
-            let candidates = sketches.candidates(&sketches.search(&query, count), Helpers::none());
+            let candidates = sketches.candidates(sketches.search(&query, count, count % 2 == 0), Helpers::none());
             let distance = |number: u32| distance(&sketches, &rows, number as usize, &query);
             let farthest = candidates.iter().map(|number| distance(*number)).max();
             let expected: Vec<u32> = (0..len as u32).filter(|number| Some(distance(*number)) <= farthest).collect();
@@ -274,7 +284,7 @@ mod tests {
         let sketches = Sketches::of(&rows, Helpers::none());
         for count in [1, 50, 200, len / 2, len - 1] {
             let query: Vec<f32> = (0..DIM).map(|_| next()).collect();
-            let candidates = sketches.candidates(&sketches.search(&query, count), Helpers::none());
+            let candidates = sketches.candidates(sketches.search(&query, count, count % 2 == 0), Helpers::none());
             let distance = |number: u32| distance(&sketches, &rows, number as usize, &query);
             let farthest = candidates.iter().map(|number| distance(*number)).max();
             let expected: Vec<u32> = (0..len as u32).filter(|number| Some(distance(*number)) <= farthest).collect();
@@ -311,7 +321,7 @@ mod tests {
             let similarities = rows.similarities(&every, &Query::of(&query));
             let nearest =
                 (0..len as u32).max_by(|a, b| similarities[*a as usize].total_cmp(&similarities[*b as usize]));
-            let candidates = sketches.candidates(&sketches.search(&query, COUNT), Helpers::none());
+            let candidates = sketches.candidates(sketches.search(&query, COUNT, COUNT % 2 == 0), Helpers::none());
             assert!((COUNT..4 * COUNT).contains(&candidates.len()), "{}", candidates.len());
             let all: std::collections::HashSet<u32> =
                 candidates.iter().copied().filter(|one| (*one as usize) < len).collect();
@@ -321,7 +331,7 @@ mod tests {
         assert!(found >= 49, "{found} of 50");
         let query = near(3);
         for count in [1, 20_000, len - 1, len, len + 1] {
-            let found = sketches.candidates(&sketches.search(&query, count), Helpers::none()).len();
+            let found = sketches.candidates(sketches.search(&query, count, count % 2 == 0), Helpers::none()).len();
             assert!((count.min(len)..=len).contains(&found), "{count}: {found}");
         }
     }
@@ -330,6 +340,6 @@ mod tests {
     fn rows_that_are_all_alike_are_found_too() {
         let rows = Rows::from_embeddings(&[0.6, 0.8].repeat(33_000), 2);
         let sketches = Sketches::of(&rows, Helpers::none());
-        assert!(sketches.candidates(&sketches.search(&[0.6, 0.8], 10), Helpers::none()).len() >= 10);
+        assert!(sketches.candidates(sketches.search(&[0.6, 0.8], 10, false), Helpers::none()).len() >= 10);
     }
 }

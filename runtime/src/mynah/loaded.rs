@@ -130,14 +130,16 @@ impl Loaded {
 
     /// What a text means.
     pub fn understand(&self, text: &str) -> Understanding<'_> {
-        let search = |embedding: &[f32]| self.memory.search(embedding, self.neighbours_asked());
+        // Beside nothing there is no time for a head start.
+        let head_start = self.model.has_functions();
+        let search = |embedding: &[f32]| self.memory.search(embedding, self.neighbours_asked(), head_start);
         let (prediction, search) = self.model.predict_beside(head(text), search);
         self.weigh(text, prediction, search)
     }
 
     /// What a text means that was predicted already.
     pub fn understand_predicted(&self, text: &str, prediction: Prediction) -> Understanding<'_> {
-        let search = self.memory.search(&prediction.embedding, self.neighbours_asked());
+        let search = self.memory.search(&prediction.embedding, self.neighbours_asked(), false);
         self.weigh(text, prediction, search)
     }
 
@@ -164,7 +166,7 @@ impl Loaded {
         let exact = self.remembers.then(|| self.memory.exact(text)).flatten().and_then(|entry| neighbour(entry, 1.0));
         let nearest = self
             .memory
-            .found(&search, &prediction.embedding, self.model.encoder().helpers())
+            .found(search, &prediction.embedding, self.model.encoder().helpers())
             .into_iter()
             .filter_map(|(entry, similarity)| neighbour(entry, similarity))
             .filter(may)
