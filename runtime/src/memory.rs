@@ -117,6 +117,11 @@ impl Memory {
         self.fixed.has_functions() || self.live.has_functions()
     }
 
+    /// The functions that have examples or a description.
+    pub(crate) fn function_names(&self) -> impl Iterator<Item = &str> {
+        self.fixed.function_names().chain(self.live.function_names())
+    }
+
     /// Whether an example of any function begins with a word; see [`opening_word`].
     pub(crate) fn opens_any(&self, word: &str) -> bool {
         self.fixed.openings().has(word) || self.live.openings().has(word)

@@ -133,6 +133,10 @@ impl Layer {
         &self.entries
     }
 
+    pub(super) fn function_names(&self) -> impl Iterator<Item = &str> {
+        self.prototypes.names()
+    }
+
     /// Whether a function has examples or a description here.
     pub(crate) fn has_function(&self, function: &str) -> bool {
         self.prototypes.has(function)

@@ -46,6 +46,11 @@ impl Prototypes {
         prototypes
     }
 
+    /// The functions that have examples or a description.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
+    }
+
     /// Whether a function has examples or a description.
     pub fn has(&self, function: &str) -> bool {
         self.names.binary_search_by(|name| name.as_str().cmp(function)).is_ok()

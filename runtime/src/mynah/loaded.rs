@@ -118,6 +118,13 @@ impl Loaded {
         names
     }
 
+    /// Whether the name of any function that a text could call is such.
+    pub fn has_function_that(&self, is_such: impl Fn(&str) -> bool) -> bool {
+        let listed = self.functions.functions.iter().map(|function| function.name.as_str());
+        let learned = self.model.labels().functions.iter().map(String::as_str);
+        listed.chain(learned).chain(self.memory.function_names()).any(is_such)
+    }
+
     /// Whether there is anything that a text could call: without, whatever is understood of one is no call.
     pub fn knows_functions(&self) -> bool {
         self.model.has_functions() || self.memory.has_functions()
@@ -151,15 +158,14 @@ impl Loaded {
     /// Weighs everything that is known about a text.
     fn weigh(&self, text: &str, prediction: Prediction, search: Search) -> Understanding<'_> {
         let neighbour = |entry: usize, similarity: f32| {
-            let Entry { meaning, .. } = self.memory.entry(entry)?;
-            let label = match meaning {
+            let remembered = self.memory.entry(entry)?;
+            let label = match &remembered.meaning {
                 Meaning::Function { name, .. } | Meaning::Description(name) => Label::Function(name.clone()),
                 Meaning::Answer(_) => Label::Answer,
             };
             let known_to_head =
                 matches!(&label, Label::Function(name) if self.model.labels().function_id(name).is_some());
-            let live = self.memory.entry(entry).is_some_and(Entry::is_live);
-            Some(Neighbour { entry, label, similarity, live, known_to_head })
+            Some(Neighbour { entry, label, similarity, live: remembered.is_live(), known_to_head })
         };
         let offer = self.offer.as_deref();
         let may = |one: &Neighbour| offer.is_none_or(|offer| offer.has_label(&one.label));

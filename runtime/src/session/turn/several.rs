@@ -113,8 +113,7 @@ impl<'t> Turn<'t> {
     /// alone, and for the same wish again that the whole is understood as one.
     fn may_follow(&self, from: &str, piece: &str, whole: &Understanding) -> bool {
         let opens = |word: String| {
-            let named = || self.loaded.function_names().iter().any(|function| is_verb_of(function, &word));
-            self.loaded.memory.opens_any(&word) || named()
+            self.loaded.memory.opens_any(&word) || self.loaded.has_function_that(|name| is_verb_of(name, &word))
         };
         !points_back(piece) && (function_of(&whole.decision).is_some() || opening_word(from).is_some_and(opens))
     }
