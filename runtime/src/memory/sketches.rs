@@ -245,6 +245,14 @@ mod tests {
         differing.map(|((_, query), _)| ((1.5 * query.abs() / usual).round() as usize).min(3)).sum()
     }
 
+    /// What is found, with a head start and without.
+    fn candidates(sketches: &Sketches, query: &[f32], count: usize) -> Vec<u32> {
+        let [found, again] = [false, true]
+            .map(|head_start| sketches.candidates(sketches.search(query, count, head_start), Helpers::none()));
+        assert_eq!(found, again);
+        found
+    }
+
     fn numbers(seed: u64) -> impl FnMut() -> f32 {
         let mut state = seed | 1;
         move || {
@@ -263,7 +271,7 @@ mod tests {
             let query: Vec<f32> = (0..dim).map(|_| next()).collect();
             let rows = Rows::from_embeddings(&embeddings, dim);
             let sketches = Sketches::of(&rows, Helpers::none());
-            let candidates = sketches.candidates(sketches.search(&query, count, count % 2 == 0), Helpers::none());
+            let candidates = candidates(&sketches, &query, count);
             let distance = |number: u32| distance(&sketches, &rows, number as usize, &query);
             let farthest = candidates.iter().map(|number| distance(*number)).max();
             let expected: Vec<u32> = (0..len as u32).filter(|number| Some(distance(*number)) <= farthest).collect();
@@ -284,7 +292,7 @@ mod tests {
         let sketches = Sketches::of(&rows, Helpers::none());
         for count in [1, 50, 200, len / 2, len - 1] {
             let query: Vec<f32> = (0..DIM).map(|_| next()).collect();
-            let candidates = sketches.candidates(sketches.search(&query, count, count % 2 == 0), Helpers::none());
+            let candidates = candidates(&sketches, &query, count);
             let distance = |number: u32| distance(&sketches, &rows, number as usize, &query);
             let farthest = candidates.iter().map(|number| distance(*number)).max();
             let expected: Vec<u32> = (0..len as u32).filter(|number| Some(distance(*number)) <= farthest).collect();
@@ -321,7 +329,7 @@ mod tests {
             let similarities = rows.similarities(&every, &Query::of(&query));
             let nearest =
                 (0..len as u32).max_by(|a, b| similarities[*a as usize].total_cmp(&similarities[*b as usize]));
-            let candidates = sketches.candidates(sketches.search(&query, COUNT, COUNT % 2 == 0), Helpers::none());
+            let candidates = candidates(&sketches, &query, COUNT);
             assert!((COUNT..4 * COUNT).contains(&candidates.len()), "{}", candidates.len());
             let all: std::collections::HashSet<u32> =
                 candidates.iter().copied().filter(|one| (*one as usize) < len).collect();
@@ -331,7 +339,7 @@ mod tests {
         assert!(found >= 49, "{found} of 50");
         let query = near(3);
         for count in [1, 20_000, len - 1, len, len + 1] {
-            let found = sketches.candidates(sketches.search(&query, count, count % 2 == 0), Helpers::none()).len();
+            let found = candidates(&sketches, &query, count).len();
             assert!((count.min(len)..=len).contains(&found), "{count}: {found}");
         }
     }
