@@ -59,10 +59,9 @@ impl Linear {
     /// A layer of some of the outputs, whose weights lie together.
     pub(super) fn of(&self, which: &[u32]) -> Self {
         let rows = which.iter().map(|output| *output as usize);
-        let inputs = |weights: usize| weights.checked_div(self.bias.len()).unwrap_or(0);
         let weight = match &self.weight {
             Weight::Single(weight) => {
-                let width = inputs(weight.len());
+                let width = weight.len().checked_div(self.bias.len()).unwrap_or(0);
                 Weight::Single(rows.flat_map(|row| &weight[row * width..(row + 1) * width]).copied().collect())
             }
             Weight::Int8(weight) => {
